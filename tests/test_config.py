@@ -1,0 +1,132 @@
+"""worker.ini, environment and flags become one checked configuration."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker import config_text
+from worker.config import PROJECT, Config, ServerConfig, load_config
+from worker.errors import UsageError
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "worker.ini"
+    file.write_text(text)
+    return file
+
+
+def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(tmp_path: Path) -> None:
+    file = write(tmp_path, "[worker]\npoll_interval = 7\n")
+
+    def interval(environment: dict[str, str], *flags: str) -> float:
+        return load_config(file, environment=environment, flags=flags).worker.poll_interval
+
+    assert load_config(environment={}, file=None).worker.poll_interval == 5
+    assert interval({}) == 7
+    assert interval({"WORKER_WORKER_POLL_INTERVAL": "8"}) == 8
+    assert interval({"WORKER_WORKER_POLL_INTERVAL": "8"}, "worker.poll_interval=9") == 9
+
+
+def test_an_empty_value_stands_for_the_default(tmp_path: Path) -> None:
+    file = write(tmp_path, "[server]\nresults_path = /results\ntimeout =\n")
+    assert load_config(file, environment={}).server.timeout == 30
+    switched_off = load_config(file, environment={"WORKER_SERVER_RESULTS_PATH": ""})
+    assert switched_off.server.results_path == ""
+
+
+def test_a_relative_path_in_the_file_starts_from_the_files_folder(tmp_path: Path) -> None:
+    file = write(tmp_path, "[database]\npath = data/results.json\n")
+    assert load_config(file, environment={}).database.path == tmp_path / "data/results.json"
+    flagged = load_config(file, environment={}, flags=["database.path=here.json"])
+    assert flagged.database.path == Path("here.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[serve]\nurl = http://a\n", "unknown section [serve]"),
+        ("[server]\nurll = http://a\n", "unknown key urll in [server]"),
+        ("[server]\nurl = localhost:5000\n", "[server] url = localhost:5000: must look like"),
+        ("[server]\nurl = http://me:secret@a\n", "must hold no user or password"),
+        ("[server]\ntimeout = 0\n", "[server] timeout = 0"),
+        ("[server]\ntimeout = soon\n", "[server] timeout = soon"),
+        ("[server]\nimage_path = image\n", "[server] image_path = image: must begin with one /"),
+        ("[server]\nfallback_threshold = 7\n", "[server] fallback_threshold = 7"),
+        ("[server]\nfallback_threshold = nan\n", "[server] fallback_threshold = nan"),
+        ("[server]\ntoken = abc\n", "a token does not belong here"),
+        ("[worker]\npoll_interval = -1\n", "[worker] poll_interval = -1"),
+        ("[classification]\nclasses = joy, fear\n", "[classification] classes = joy, fear"),
+        ("[database]\nrotate = sometimes\n", "[database] rotate = sometimes"),
+        ("url = http://a\n", "no section headers"),
+        ("[server]\nurl = http://a\nurl = http://b\n", "already exists"),
+        ("[DEFAULT]\nurl = http://a\n", "[DEFAULT]"),
+    ],
+)
+def test_what_is_unknown_or_out_of_range_is_named(tmp_path: Path, text: str, says: str) -> None:
+    file = write(tmp_path, text)
+    with pytest.raises(UsageError) as caught:
+        load_config(file, environment={})
+    assert says in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_the_environment_and_flags_are_named_as_the_source() -> None:
+    with pytest.raises(UsageError, match="environment variable WORKER_SERVER_TIMEOUT"):
+        load_config(environment={"WORKER_SERVER_TIMEOUT": "x"})
+    with pytest.raises(UsageError, match=r"--set server\.nothing: unknown key nothing"):
+        load_config(environment={}, flags=["server.nothing=1"])
+    with pytest.raises(UsageError, match=r"expected section\.key=value"):
+        load_config(environment={}, flags=["timeout"])
+
+
+def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot read the configuration file .*missing\.ini"):
+        load_config(tmp_path / "missing.ini", environment={})
+
+
+def test_a_token_comes_from_the_environment_and_is_never_shown() -> None:
+    config = load_config(environment={"WORKER_SERVER_TOKEN": "s3cret"})
+    assert config.server.token is not None
+    assert config.server.token.get_secret_value() == "s3cret"
+    assert "s3cret" not in repr(config)
+    assert "s3cret" not in config.model_dump_json()
+
+
+def test_other_programs_variables_are_left_alone() -> None:
+    assert (
+        load_config(environment={"WORKER_COUNT": "x", "WORKER_": "y", "PATH": "z"}).server
+        == ServerConfig()
+    )
+
+
+def test_the_shipped_file_and_the_readme_say_what_the_code_does() -> None:
+    shipped = PROJECT / "worker.ini"
+    assert shipped.read_text() == config_text.ini()
+    assert config_text.table() in (PROJECT / "README.md").read_text()
+    loaded = load_config(shipped, environment={})
+    assert loaded.server == Config().server
+    assert loaded.classification == Config().classification
+    assert loaded.database.path == PROJECT / "results.json"
+
+
+@given(st.text(), st.text(), st.text())
+def test_no_flag_whatever_it_holds_gives_anything_but_a_config_or_a_usage_error(
+    section: str, key: str, value: str
+) -> None:
+    for flag in (f"{section}.{key}={value}", f"server.url={value}", f"worker.id={value}"):
+        try:
+            load_config(environment={}, flags=[flag])
+        except UsageError as error:
+            assert str(error)
+
+
+@given(st.floats())
+def test_every_accepted_threshold_is_within_0_and_1(value: float) -> None:
+    try:
+        config = load_config(environment={}, flags=[f"server.fallback_threshold={value}"])
+    except UsageError:
+        assert not 0 <= value <= 1
+    else:
+        assert config.server.fallback_threshold == value

@@ -1,0 +1,84 @@
+"""The real cascade and the shipped weights on photographs: which emotion in which box."""
+
+import numpy as np
+import pytest
+
+from tests.photographs import ASTRONAUT_FACE, HOPPER_FACE, SAMPLES, encode, overlap, picture
+from worker.config import load_config
+from worker.emotions import EMOTIONS
+from worker.errors import ImageLost, UsageError
+from worker.faces import Face
+from worker.pipeline import Pipeline
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    return Pipeline(load_config(environment={}))
+
+
+def top(face: Face) -> str:
+    return max(face.probabilities, key=lambda name: face.probabilities[name])
+
+
+def test_the_smiling_astronaut_is_happy_and_the_admiral_is_found(pipeline: Pipeline) -> None:
+    astronaut = pipeline.analyze(SAMPLES["astronaut.jpg"])
+    assert (astronaut.width, astronaut.height) == (512, 512)
+    assert len(astronaut.faces) == 1
+    assert overlap(astronaut.faces[0].box, ASTRONAUT_FACE) > 0.7
+    assert top(astronaut.faces[0]) == "happiness"
+    assert astronaut.faces[0].probabilities["happiness"] > 0.7
+    hopper = pipeline.analyze(SAMPLES["grace_hopper.jpg"])
+    assert len(hopper.faces) == 1
+    assert overlap(hopper.faces[0].box, HOPPER_FACE) > 0.7
+
+
+def test_a_group_is_analysed_as_its_members_are(pipeline: Pipeline) -> None:
+    group = pipeline.analyze(SAMPLES["group.jpg"])
+    assert len(group.faces) == 6
+    astronauts = [face for face in group.faces if top(face) == "happiness"]
+    assert len(astronauts) >= 3
+
+
+def test_a_picture_without_a_face_gives_none(pipeline: Pipeline) -> None:
+    assert pipeline.analyze(SAMPLES["coffee.jpg"]).faces == ()
+
+
+def test_probabilities_cover_all_eight_emotions_and_add_up_to_one(pipeline: Pipeline) -> None:
+    for face in pipeline.analyze(SAMPLES["group.jpg"]).faces:
+        assert tuple(face.probabilities) == EMOTIONS
+        assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_subset_of_the_classes_shares_the_probability(pipeline: Pipeline) -> None:
+    config = load_config(environment={}, flags=["classification.classes=happiness,neutral"])
+    whole = pipeline.analyze(SAMPLES["grace_hopper.jpg"]).faces[0].probabilities
+    part = Pipeline(config).analyze(SAMPLES["grace_hopper.jpg"]).faces[0].probabilities
+    assert list(part) == ["happiness", "neutral"]
+    total = whole["happiness"] + whole["neutral"]
+    assert part["happiness"] == pytest.approx(whole["happiness"] / total, abs=1e-4)
+
+
+def test_turning_a_color_picture_to_gray_before_makes_no_difference(pipeline: Pipeline) -> None:
+    color = pipeline.analyze(encode(".png", picture("astronaut.jpg"))).faces[0]
+    gray = pipeline.analyze(encode(".png", picture("astronaut.jpg", color=False))).faces[0]
+    assert color.box == gray.box
+    for name in EMOTIONS:
+        assert color.probabilities[name] == pytest.approx(gray.probabilities[name], abs=0.02)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 10_000), (300, 300)])
+def test_black_and_tiny_pictures_are_analysed(pipeline: Pipeline, shape: tuple[int, int]) -> None:
+    analysis = pipeline.analyze(encode(".png", np.zeros(shape, np.uint8)))
+    assert (analysis.height, analysis.width) == shape
+    assert analysis.faces == ()
+
+
+def test_what_is_no_image_is_lost(pipeline: Pipeline) -> None:
+    with pytest.raises(ImageLost, match="do not decode"):
+        pipeline.analyze(b"nothing of the kind")
+
+
+def test_missing_weights_are_named() -> None:
+    config = load_config(environment={}, flags=["classification.weights=none.safetensors"])
+    with pytest.raises(UsageError, match=r"there is no file none\.safetensors"):
+        Pipeline(config)

@@ -1,0 +1,111 @@
+"""`results`: filters, table, JSON lines and CSV over records."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from worker.errors import UsageError
+from worker.record import Record
+from worker.results import (
+    Filter,
+    faces_text,
+    parse_time,
+    select,
+    table_rows,
+    write_csv,
+    write_json,
+)
+
+ANGRY: Record = {
+    "file_name": "angry.jpeg",
+    "threshold": 0.2,
+    "faces": [
+        {"face_id": 1, "neutral": 0.21, "anger": 0.7, "bbox": ["71", "48", "154", "131"]},
+        {"face_id": 2, "bbox": ["1", "2", "3", "4"]},
+    ],
+    "task_id": "t1",
+    "processed_at": "2026-11-24T12:00:00.000Z",
+}
+EMPTY: Record = {
+    "file_name": "wall.png",
+    "threshold": 0.5,
+    "faces": [],
+    "task_id": "t2",
+    "processed_at": "2026-11-25T12:00:00.000Z",
+}
+LOST: Record = {
+    "file_name": "page.html",
+    "threshold": None,
+    "faces": [],
+    "error": {"type": "not_an_image", "message": "it does not decode"},
+    "task_id": "t3",
+    "processed_at": "2026-11-26T12:00:00.000Z",
+}
+OLD: Record = {"file_name": "old.jpg", "threshold": 0.2, "faces": [{"face_id": 1, "fear": 0.9}]}
+ALL = [ANGRY, EMPTY, LOST, OLD]
+
+
+def chosen(last: int | None = None, **keys: object) -> list[str]:
+    found = select(ALL, Filter(**keys), last)  # type: ignore[arg-type]
+    return [record["file_name"] for record in found]
+
+
+def test_records_are_chosen_by_emotion_file_name_time_and_number() -> None:
+    assert chosen() == ["angry.jpeg", "wall.png", "page.html", "old.jpg"]
+    assert chosen(emotion="anger") == ["angry.jpeg"]
+    assert chosen(emotion="fear") == ["old.jpg"]
+    assert chosen(emotion="disgust") == []
+    assert chosen(file="*.png") == ["wall.png"]
+    assert chosen(since=parse_time("2026-11-25")) == ["wall.png", "page.html"]
+    assert chosen(until=parse_time("2026-11-25T12:00:00Z")) == ["angry.jpeg"]
+    assert chosen(last=1, since=parse_time("2026-11-25")) == ["page.html"]
+    assert chosen(last=2) == ["page.html", "old.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-11-24", datetime(2026, 11, 24, tzinfo=UTC)),
+        ("2026-11-24T12:30:00Z", datetime(2026, 11, 24, 12, 30, tzinfo=UTC)),
+        ("2026-11-24T12:30:00+02:00", datetime(2026, 11, 24, 10, 30, tzinfo=UTC)),
+    ],
+)
+def test_times_without_a_zone_are_utc(text: str, time: datetime) -> None:
+    assert parse_time(text) == time
+
+
+@pytest.mark.parametrize("text", ["yesterday", "", "2026-13-01"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no time"):
+        parse_time(text)
+
+
+def test_a_person_reads_the_surest_emotion_first() -> None:
+    assert faces_text(ANGRY) == "1: anger 0.70, neutral 0.21; 2: -"
+    assert faces_text(EMPTY) == "no face"
+    assert faces_text(LOST) == "error: it does not decode"
+    assert [row[2] for row in table_rows(ALL)] == ["0.2", "0.5", "-", "0.2"]
+
+
+def test_json_lines_are_the_records_as_they_stand() -> None:
+    output = io.StringIO()
+    write_json(ALL, output)
+    assert [json.loads(line) for line in output.getvalue().splitlines()] == ALL
+
+
+def test_csv_has_a_line_a_face_and_one_for_an_image_without() -> None:
+    output = io.StringIO()
+    write_csv(ALL, output)
+    lines = list(csv.DictReader(io.StringIO(output.getvalue())))
+    assert [line["file_name"] for line in lines] == ["angry.jpeg"] * 2 + [
+        "wall.png",
+        "page.html",
+        "old.jpg",
+    ]
+    assert [lines[0][key] for key in ("face_id", "x1", "y2", "anger", "fear")] == [
+        *("1", "71", "131", "0.7", ""),
+    ]
+    assert lines[3]["error"] == "it does not decode"

@@ -1,0 +1,39 @@
+"""What the main thread waits on."""
+
+import threading
+import time
+
+from worker.signals import Alarm
+
+
+def seconds(alarm: Alarm, wait: float, *, until_tick: bool = False) -> float:
+    started = time.monotonic()
+    alarm.wait(wait, until_tick=until_tick)
+    return time.monotonic() - started
+
+
+def test_a_wait_lasts_as_long_as_asked() -> None:
+    assert 0.1 <= seconds(Alarm(), 0.1) < 5
+
+
+def test_a_stop_ends_every_wait_now_and_later() -> None:
+    alarm = Alarm()
+    threading.Timer(0.05, alarm.stop).start()
+    assert seconds(alarm, 30) < 10
+    assert alarm.stop_requested
+    assert seconds(alarm, 30, until_tick=True) < 10
+
+
+def test_a_tick_ends_only_a_wait_for_it() -> None:
+    alarm = Alarm()
+    threading.Timer(0.05, alarm.tick).start()
+    assert seconds(alarm, 30, until_tick=True) < 10
+    threading.Timer(0.05, alarm.tick).start()
+    assert seconds(alarm, 0.3) >= 0.3
+
+
+def test_a_tick_from_before_does_not_count_and_ticks_do_not_pile_up() -> None:
+    alarm = Alarm()
+    for _ in range(100):
+        alarm.tick()
+    assert seconds(alarm, 0.2, until_tick=True) >= 0.2

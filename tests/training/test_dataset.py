@@ -1,0 +1,94 @@
+"""Votes in, labels and targets out; an unusable data set is refused with a reason."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from worker.errors import UsageError
+from worker.training.dataset import (
+    load_split,
+    majority_labels,
+    target_distributions,
+    usable_for_training,
+)
+
+# neutral, happiness, surprise, sadness, anger, disgust, fear, contempt, unknown, not a face
+HAND_WORKED = [
+    ([10, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0, [1, 0, 0, 0, 0, 0, 0, 0], True),
+    ([0, 6, 4, 0, 0, 0, 0, 0, 0, 0], 1, [0, 0.6, 0.4, 0, 0, 0, 0, 0], True),
+    # A tie has no majority, and teaches both.
+    ([5, 5, 0, 0, 0, 0, 0, 0, 0, 0], -1, [0.5, 0.5, 0, 0, 0, 0, 0, 0], True),
+    # Half is not more than half.
+    ([4, 2, 2, 0, 0, 0, 0, 0, 0, 0], -1, [0.5, 0.25, 0.25, 0, 0, 0, 0, 0], True),
+    # Single votes are dropped first: 4 of 6 is then a majority.
+    ([4, 2, 1, 1, 1, 1, 0, 0, 0, 0], 0, [2 / 3, 1 / 3, 0, 0, 0, 0, 0, 0], True),
+    # Votes for unknown count against a majority, but are no part of the target.
+    ([4, 0, 0, 0, 0, 0, 0, 0, 6, 0], -1, [1, 0, 0, 0, 0, 0, 0, 0], False),
+    ([0, 0, 0, 0, 0, 0, 6, 0, 4, 0], 6, [0, 0, 0, 0, 0, 0, 1, 0], True),
+    ([0, 0, 0, 0, 0, 0, 0, 5, 5, 0], -1, [0, 0, 0, 0, 0, 0, 0, 1], False),
+    ([0, 0, 0, 0, 0, 0, 0, 0, 0, 10], -1, [0] * 8, False),
+    ([1, 1, 1, 1, 1, 1, 1, 1, 1, 1], -1, [0] * 8, False),
+    ([0, 0, 0, 0, 0, 0, 0, 0, 0, 0], -1, [0] * 8, False),
+]
+
+
+@pytest.mark.parametrize(("votes", "label", "target", "usable"), HAND_WORKED)
+def test_votes_become_labels_and_targets_as_the_paper_says(
+    votes: list[int], label: int, target: list[float], usable: bool
+) -> None:
+    cast = np.array([votes])
+    assert majority_labels(cast).tolist() == [label]
+    assert target_distributions(cast)[0].tolist() == pytest.approx(target)
+    assert usable_for_training(cast).tolist() == [usable]
+
+
+def write_split(folder: Path, lines: list[str], sizes: dict[str, tuple[int, int]]) -> None:
+    folder.mkdir()
+    (folder / "label.csv").write_text("\n".join(lines) + "\n")
+    for name, size in sizes.items():
+        cv2.imwrite(str(folder / name), np.zeros(size, np.uint8))
+
+
+LINE = '{},"(0, 0, 48, 48)",4,0,0,1,3,2,0,0,0,0'
+
+
+def test_a_split_is_read_in_the_order_of_its_table(tmp_path: Path) -> None:
+    sizes = {"b.png": (48, 48), "a.png": (48, 48)}
+    write_split(tmp_path / "T", [LINE.format("b.png"), LINE.format("a.png")], sizes)
+    faces = load_split(tmp_path, "T")
+    assert len(faces) == 2
+    assert faces.crops.shape == (2, 48, 48)
+    assert faces.crops.dtype == np.uint8
+    assert faces.votes[0].tolist() == [4, 0, 0, 1, 3, 2, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("lines", "sizes", "says"),
+    [
+        ([], {}, "names no pictures"),
+        (["a.png,box,1,2"], {}, "line 1: expected file,box and ten vote counts"),
+        ([LINE.format("a.png"), "b.png,box,x" + ",1" * 9], {}, "line 2"),
+        ([LINE.format("a.png")] * 2, {}, "2 of 2 pictures are missing"),
+        (
+            [LINE.format("a.png"), LINE.format("b.png")],
+            {"a.png": (48, 48), "b.png": (9, 48)},
+            "1 of 2 pictures are missing, unreadable or not 48x48 like the rest; the first is b",
+        ),
+        ([LINE.format("a.png")], {"a.png": (40, 48)}, "not 40x40"),
+    ],
+)
+def test_an_unusable_split_is_refused_with_a_reason(
+    tmp_path: Path, lines: list[str], sizes: dict[str, tuple[int, int]], says: str
+) -> None:
+    write_split(tmp_path / "T", lines, sizes)
+    if not lines:
+        (tmp_path / "T" / "label.csv").write_text("")
+    with pytest.raises(UsageError, match=says):
+        load_split(tmp_path, "T")
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"label\.csv is missing"):
+        load_split(tmp_path, "FER2013Test")

@@ -1,0 +1,89 @@
+"""Accuracy, calibration and latency, on numbers worked by hand and on the shipped weights."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from rich.progress import Progress
+
+from worker.config import DEFAULT_WEIGHTS
+from worker.emotions import EMOTIONS
+from worker.errors import UsageError
+from worker.training.evaluation import (
+    accuracy_figures,
+    evaluate_emotions,
+    expected_calibration_error,
+    fit_temperature,
+)
+
+
+def test_accuracy_per_class_and_confusion_worked_by_hand() -> None:
+    probabilities = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0.6, 0.4, 0], [0.3, 0.7, 0]])
+    figures = accuracy_figures(probabilities, np.array([0, 1, 1, 1]), ("a", "b", "c"))
+    assert figures["accuracy"] == 0.75
+    assert figures["per_class"] == {
+        "a": {"accuracy": 1.0, "samples": 1},
+        "b": {"accuracy": pytest.approx(2 / 3), "samples": 3},
+        "c": {"accuracy": None, "samples": 0},
+    }
+    assert figures["confusion"] == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
+
+
+def test_calibration_error_worked_by_hand() -> None:
+    # Sure to 0.9 and right three times of four; sure to 0.6 and right: (4*0.15 + 1*0.4) / 5.
+    probabilities = np.array([[0.9, 0.1]] * 4 + [[0.6, 0.4]])
+    error = expected_calibration_error(probabilities, np.array([0, 0, 0, 1, 0]))
+    assert error == pytest.approx(0.2)
+
+
+def test_being_quite_sure_and_always_right_is_no_error() -> None:
+    assert expected_calibration_error(np.array([[1.0, 0.0]] * 5), np.zeros(5, int)) == 0
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    scaled = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("skew", [0.3, 1.0, 4.0])
+def test_the_fitted_temperature_undoes_a_skew(skew: float) -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (20_000, 8))
+    labels = np.array([random.choice(8, p=row) for row in softmax(logits)])
+    skewed = logits * skew
+    temperature = fit_temperature(skewed, labels)
+    assert temperature == pytest.approx(skew, rel=0.06)
+    fitted = expected_calibration_error(softmax(skewed / temperature), labels)
+    assert fitted < 0.015
+    if skew != 1:
+        assert fitted < expected_calibration_error(softmax(skewed), labels) / 3
+
+
+def test_the_shipped_weights_are_evaluated_on_a_data_set_in_the_ferplus_layout(
+    tmp_path: Path,
+) -> None:
+    split = tmp_path / "FER2013Test"
+    split.mkdir()
+    random = np.random.default_rng(0)
+    lines = []
+    for i in range(20):
+        cv2.imwrite(str(split / f"{i}.png"), random.integers(0, 256, (48, 48)).astype(np.uint8))
+        votes = [0] * 10
+        votes[i % 10] = 10
+        lines.append(f'{i}.png,"(0, 0, 48, 48)",{",".join(map(str, votes))}')
+    (split / "label.csv").write_text("\n".join(lines))
+    figures = evaluate_emotions(tmp_path, "FER2013Test", DEFAULT_WEIGHTS, Progress(disable=True))
+    assert set(figures) == {
+        *("network", "weights", "classes", "samples", "accuracy", "per_class", "confusion", "ece"),
+        *("latency_ms", "parameters"),
+    }
+    assert figures["network"] == "custom_net"
+    assert figures["classes"] == list(EMOTIONS)
+    assert figures["samples"] == 16
+    assert figures["parameters"] == 1_642_432
+    assert np.sum(figures["confusion"]) == 16
+    assert figures["latency_ms"]["batch1"] > 0
+    assert figures["latency_ms"]["batch32_per_face"] > 0
+    with pytest.raises(UsageError, match="FER2013Valid"):
+        evaluate_emotions(tmp_path, "FER2013Valid", DEFAULT_WEIGHTS, Progress(disable=True))

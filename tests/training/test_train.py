@@ -1,0 +1,119 @@
+"""Training on a tiny data set made here: it learns, resumes, and writes usable weights."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from worker.classification import Classifier
+from worker.emotions import EMOTIONS
+from worker.errors import UsageError
+from worker.training import train as train_module
+from worker.training.train import Progress, TrainOptions, train
+from worker.weights_file import read_weights
+
+NAMES = ("happiness", "anger")
+
+
+class InterruptedRunError(Exception):
+    pass
+
+
+def toy(seed: int, count: int) -> tuple[np.ndarray, list[str]]:  # type: ignore[type-arg]
+    """Faces of two kinds that anything can tell apart: bright above, or bright below."""
+    random = np.random.default_rng(seed)
+    pictures = random.integers(0, 80, (count, 48, 48)).astype(np.uint8)
+    kinds = [NAMES[i % 2] for i in range(count)]
+    for picture, kind in zip(pictures, kinds, strict=True):
+        half = slice(0, 24) if kind == "happiness" else slice(24, 48)
+        picture[half] += 150
+    return pictures, kinds
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for split, count in (("FER2013Train", 40), ("FER2013Valid", 16)):
+        (folder / split).mkdir()
+        pictures, kinds = toy(count, count)
+        lines = []
+        for i, (picture, kind) in enumerate(zip(pictures, kinds, strict=True)):
+            cv2.imwrite(str(folder / split / f"{i}.png"), picture)
+            votes = [0] * 10
+            votes[EMOTIONS.index(kind)] = 10
+            lines.append(f'{i}.png,"(0, 0, 48, 48)",{",".join(map(str, votes))}')
+        (folder / split / "label.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def quick_average(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The running average needs hundreds of steps to catch up; a toy run has a dozen.
+    monkeypatch.setattr(train_module, "AVERAGE_DECAY", 0.5)
+
+
+def options(data: Path, output: Path, epochs: int = 3) -> TrainOptions:
+    return TrainOptions("custom_net", data, output, epochs=epochs, batch_size=8, threads=1)
+
+
+def test_the_loss_falls_and_the_weights_name_what_they_were_trained_on(
+    data: Path, tmp_path: Path
+) -> None:
+    losses: dict[int, float] = {}
+
+    def report(progress: Progress) -> None:
+        if progress.accuracy is None:
+            losses[progress.epoch] = progress.loss
+
+    facts = train(options(data, tmp_path / "w.safetensors", epochs=8), report)
+    assert losses[8] < losses[1] / 2
+    assert facts.validation_accuracy > 0.9
+    assert "--network custom_net" in facts.training_command
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+    pictures, kinds = toy(99, 20)
+    classifier = Classifier(tmp_path / "w.safetensors")
+    named = [EMOTIONS[i] for i in classifier.classify(pictures).argmax(axis=1)]
+    assert np.mean([a == b for a, b in zip(named, kinds, strict=True)]) > 0.9
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.safetensors"
+    train(options(data, whole), lambda progress: None)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.epoch == 2 and progress.batch == 3:
+            raise InterruptedRunError
+
+    (tmp_path / "again").mkdir()
+    resumed = tmp_path / "again" / "whole.safetensors"
+    with pytest.raises(InterruptedRunError):
+        train(options(data, resumed), interrupt)
+    assert not resumed.exists()
+    epochs = []
+    train(options(data, resumed), lambda progress: epochs.append(progress.epoch))
+    assert min(epochs) == 2
+    first, second = read_weights(whole)[0], read_weights(resumed)[0]
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_the_checkpoint_of_another_run_is_not_taken(data: Path, tmp_path: Path) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.epoch == 2:
+            raise InterruptedRunError
+
+    with pytest.raises(InterruptedRunError):
+        train(options(data, tmp_path / "w.safetensors"), interrupt)
+    with pytest.raises(UsageError, match="is the checkpoint of another run"):
+        train(options(data, tmp_path / "w.safetensors", epochs=9), interrupt)
+
+
+def test_too_little_data_and_unknown_networks_are_refused(data: Path, tmp_path: Path) -> None:
+    def run(network: str, batch_size: int) -> None:
+        out = tmp_path / "w.safetensors"
+        train(TrainOptions(network, data, out, batch_size=batch_size), lambda progress: None)
+
+    with pytest.raises(UsageError, match="too little to train on: 40 faces"):
+        run("custom_net", 64)
+    with pytest.raises(UsageError, match="unknown network 'deep_net'; known: custom_net"):
+        run("deep_net", 8)

@@ -1,0 +1,3 @@
+"""The emotion worker: pulls images from a server, finds faces and names their emotions."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,268 @@
+"""The commands, thin. Heavy modules are imported by the command that needs them: the daemon's
+first request must not wait for torch."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worker.cli_options import build_parser
+from worker.errors import RetryLater, ServerRefuses, Stop, WorkerError
+from worker.signals import Alarm
+
+if TYPE_CHECKING:
+    from worker.config import Config
+
+EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_DATABASE = 1, 2, 3, 4, 5
+EXIT_INTERRUPTED = 128 + 2
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code that README.md lists."""
+    parser = build_parser()
+    # `run` may be left out, so that `python run_worker.py --url …` starts the daemon.
+    first = arguments[0] if arguments else ""
+    named = bool(first) and (not first.startswith("-") or first in ("-h", "--help", "--version"))
+    options = parser.parse_args(arguments if named else ["run", *arguments])
+    try:
+        return COMMANDS[options.command](options)
+    except WorkerError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return exit_code(error)
+    except ModuleNotFoundError as error:
+        print(
+            f"{parser.prog}: the package {error.name} is missing; in the project's folder run: "
+            "python -m pip install -e '.[demo,train]'",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has enough; without this, Python complains again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def exit_code(error: WorkerError) -> int:
+    """The exit code of a command that this error ended."""
+    match error:
+        case Stop():
+            return error.exit_code
+        case ServerRefuses(status=401 | 403):
+            return EXIT_REFUSED
+        case ServerRefuses():
+            return EXIT_USAGE
+        case RetryLater():
+            return EXIT_UNREACHABLE
+        case _:
+            return EXIT_FAILED
+
+
+def _run(options: argparse.Namespace) -> int:
+    alarm, config = _alarm(), configure(options)
+    from worker.scheduler import run
+
+    run(config, alarm)
+    return 0
+
+
+def _once(options: argparse.Namespace) -> int:
+    alarm, config = _alarm(), configure(options)
+    from worker.scheduler import run_once
+
+    owed = run_once(config, alarm)
+    if owed:
+        print(f"{owed} results are still to post", file=sys.stderr)
+    return EXIT_FAILED if owed else 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    alarm, config = _alarm(), configure(options)
+    from rich.console import Console
+
+    from worker.demo import demo
+
+    console = Console(record=options.svg is not None)
+    complete = demo(config, alarm, console, options.output)
+    if options.svg:
+        console.save_svg(str(options.svg), title="make demo")
+    return 0 if complete else EXIT_FAILED
+
+
+def _demo_server(options: argparse.Namespace) -> int:
+    alarm = _alarm()
+    from worker.demo_server import DemoServer, ImageQueue, create_app, load_folder
+
+    queue = ImageQueue(threshold=options.threshold, lease_seconds=options.lease)
+    for folder in options.folder:
+        load_folder(queue, folder)
+    with DemoServer(create_app(queue), port=options.port) as server:
+        print(f"serving on {server.url}; stop with Ctrl-C", flush=True)
+        while not alarm.stop_requested:
+            alarm.wait(3600)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from worker.check import check
+    from worker.terminal import safe
+
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+
+    def show(what: str, good: bool, details: str) -> None:
+        console.print(f"{'ok' if good else 'FAILED':<7}{what:<15}{safe(details)}")
+
+    try:
+        config = configure(options)
+    except WorkerError as error:
+        show("configuration", False, str(error))
+        return exit_code(error)
+    errors = check(config, str(options.config or "worker.ini or defaults"), show)
+    return exit_code(errors[0]) if errors else 0
+
+
+def _results(options: argparse.Namespace) -> int:
+    config = configure(options)
+    from rich.console import Console
+
+    from worker import results
+    from worker.database import read_records, verify
+    from worker.terminal import show_table
+
+    path: Path = options.database or config.database.path
+    if options.verify:
+        found = verify(path)
+        print(found)
+        return 0 if found.sound else EXIT_DATABASE
+    chosen = results.Filter(
+        emotion=options.emotion,
+        file=options.file,
+        since=results.parse_time(options.since) if options.since else None,
+        until=results.parse_time(options.until) if options.until else None,
+    )
+    selected = results.select(read_records(path), chosen, options.last)
+    if options.json:
+        results.write_json(selected, sys.stdout)
+    elif options.csv:
+        results.write_csv(selected, sys.stdout)
+    else:
+        columns = ("processed", "file", "threshold", "faces")
+        show_table(str(path), columns, results.table_rows(selected), Console())
+    return 0
+
+
+def _analyze(options: argparse.Namespace) -> int:
+    config = configure(options)
+    from contextlib import ExitStack
+
+    from rich.console import Console
+
+    from worker.analyze import analyze_files, find_images
+    from worker.results import table_rows
+    from worker.terminal import progress_bar, show_table
+
+    sources = find_images(options.paths)
+    records = []
+    with ExitStack() as stack:
+        database = None
+        if options.database:
+            from worker.database import Database
+
+            database = stack.enter_context(Database(options.database))
+        progress = stack.enter_context(progress_bar())
+        task = progress.add_task("analysing", total=len(sources))
+        for record in analyze_files(sources, config, options.threshold, options.annotated):
+            if database is not None:
+                database.append(record)
+            records.append(record)
+            progress.advance(task)
+    rows = [row[1:] for row in table_rows(records)]
+    if options.json:
+        for record in records:
+            print(json.dumps(record, ensure_ascii=False))
+    else:
+        show_table("", ("file", "threshold", "faces"), rows, Console())
+    failed = sum("error" in record for record in records)
+    if failed:
+        print(f"{failed} of {len(records)} could not be analysed", file=sys.stderr)
+    return EXIT_FAILED if failed else 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from worker.training.progress import show_training
+    from worker.training.train import TrainOptions, train
+
+    run = TrainOptions(
+        network=options.network,
+        data=options.data,
+        output=options.output or Path("weights") / f"{options.network}.safetensors",
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        threads=options.threads,
+    )
+    with show_training(options.epochs) as report:
+        facts = train(run, report)
+    print(
+        f"validation accuracy {facts.validation_accuracy:.4f}, temperature {facts.temperature:.3f}"
+    )
+    return 0
+
+
+def _evaluate_emotions(options: argparse.Namespace) -> int:
+    config = configure(options)
+    from worker.terminal import progress_bar
+    from worker.training.evaluation import evaluate_emotions
+
+    with progress_bar() as progress:
+        figures = evaluate_emotions(
+            options.data, options.split, options.weights or config.classification.weights, progress
+        )
+    text = json.dumps(figures, indent=2)
+    if options.json:
+        options.json.write_text(text + "\n")
+    print(text)
+    return 0
+
+
+def _alarm() -> Alarm:
+    alarm = Alarm()
+    alarm.install()
+    return alarm
+
+
+def configure(options: argparse.Namespace) -> "Config":
+    """The configuration with this command's flags; also sets up the log and OpenCV's pixel limit,
+    which must stand before OpenCV is imported."""
+    from worker.config import PIXEL_LIMIT_VARIABLE, load_config
+    from worker.log import configure_logging
+
+    flags = list(options.set)
+    if options.url is not None:
+        flags.append(f"server.url={options.url}")
+    if options.interval is not None:
+        flags.append(f"worker.poll_interval={options.interval}")
+    config = load_config(options.config, flags=flags)
+    os.environ[PIXEL_LIMIT_VARIABLE] = str(config.server.max_image_pixels)
+    configure_logging(config.log)
+    return config
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": _run,
+    "once": _once,
+    "demo": _demo,
+    "demo-server": _demo_server,
+    "check": _check,
+    "results": _results,
+    "analyze": _analyze,
+    "train": _train,
+    "emotions": _evaluate_emotions,
+}

@@ -1,0 +1,144 @@
+"""The flags of every command, and what `--help` says of them."""
+
+import argparse
+from pathlib import Path
+
+from worker import __version__
+from worker.emotions import EMOTIONS
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of run_worker.py; its result names the command in ``command``."""
+    parser = argparse.ArgumentParser(
+        prog="run_worker.py",
+        description="Pulls images from a server, finds faces, names their emotions, stores them.",
+        epilog="`python run_worker.py COMMAND --help` shows each command with an example.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    _add(
+        commands,
+        "run",
+        "run the daemon in the foreground (the default command)",
+        "run --url http://127.0.0.1:5000 --interval 5",
+    )
+    _add(
+        commands,
+        "once",
+        "drain what is there, try each owed post once, exit (for cron)",
+        "once --url http://127.0.0.1:5000",
+    )
+    demo = _add(
+        commands, "demo", "a Flask server on loopback, photographs and the daemon at work", "demo"
+    )
+    demo.add_argument("--output", type=Path, default="demo", metavar="DIR", help="default: demo")
+    demo.add_argument("--svg", type=Path, metavar="FILE", help="also save what is shown as SVG")
+    server = _add(
+        commands,
+        "demo-server",
+        "the reference Flask server alone, on loopback",
+        "demo-server pictures/ --port 5000 --threshold 0.3",
+    )
+    server.add_argument("folder", type=Path, nargs="*", help="folders of images to hand out")
+    server.add_argument("--port", type=int, default=5000, help="0: a free one; default: 5000")
+    server.add_argument("--threshold", type=_fraction, default=0.5, help="0..1; default: 0.5")
+    server.add_argument(
+        "--lease", type=float, default=60, metavar="SECONDS", help="until an image is handed on"
+    )
+    _add(
+        commands,
+        "check",
+        "try configuration, weights, database and server",
+        "check --config worker.ini",
+    )
+    results = _add(
+        commands,
+        "results",
+        "look into the JSON file",
+        "results --emotion fear --since 2026-11-24 --csv",
+    )
+    results.add_argument("--database", type=Path, metavar="FILE", help="default: [database] path")
+    results.add_argument("--last", type=_positive, metavar="N", help="only the last N")
+    results.add_argument("--emotion", choices=EMOTIONS, help="a face reached the threshold for it")
+    results.add_argument("--file", metavar="PATTERN", help="file names such as 'cam1*'")
+    results.add_argument("--since", metavar="TIME", help="ISO 8601, UTC where no zone is given")
+    results.add_argument("--until", metavar="TIME", help="up to, not including")
+    how = results.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="one record a line")
+    how.add_argument("--csv", action="store_true", help="one face a line")
+    how.add_argument("--verify", action="store_true", help="repair and check the file")
+    analyze = _add(
+        commands,
+        "analyze",
+        "images and folders, without a server: what is on them",
+        "analyze holiday/ --annotated drawn/ --threshold 0.4",
+    )
+    analyze.add_argument("paths", type=Path, nargs="+", metavar="PATH")
+    analyze.add_argument("--threshold", type=_fraction, default=0.5, help="0..1; default: 0.5")
+    analyze.add_argument("--annotated", type=Path, metavar="DIR", help="copies with faces drawn in")
+    analyze.add_argument("--database", type=Path, metavar="FILE", help="append the records to it")
+    analyze.add_argument("--json", action="store_true", help="one record a line")
+    train = _add(
+        commands,
+        "train",
+        "train a network; goes on where it was interrupted",
+        "train --network custom_net --data ferplus/ --epochs 10",
+    )
+    train.add_argument("--network", default="custom_net", help="default: custom_net")
+    train.add_argument("--data", type=Path, required=True, metavar="DIR", help="FER+ layout")
+    train.add_argument("--output", type=Path, metavar="FILE", help="default: weights/NETWORK…")
+    train.add_argument("--epochs", type=_positive, default=10, help="default: 10")
+    train.add_argument("--batch-size", type=_positive, default=64, help="default: 64")
+    train.add_argument("--learning-rate", type=float, default=0.05, help="peak; default: 0.05")
+    train.add_argument("--seed", type=int, default=0, help="default: 0")
+    train.add_argument("--threads", type=int, default=0, help="CPU threads; default: all")
+    evaluate = commands.add_parser("evaluate", help="measure a network on labelled data")
+    subjects = evaluate.add_subparsers(metavar="SUBJECT", required=True)
+    emotions = _add(
+        subjects,
+        "emotions",
+        "accuracy, calibration and speed",
+        "evaluate emotions --data ferplus/ --split FER2013Valid --json figures.json",
+    )
+    emotions.add_argument("--data", type=Path, required=True, metavar="DIR", help="FER+ layout")
+    emotions.add_argument("--split", default="FER2013Test", help="default: FER2013Test")
+    emotions.add_argument("--weights", type=Path, metavar="FILE", help="default: worker.ini's")
+    emotions.add_argument("--json", type=Path, metavar="OUT", help="also write the figures here")
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    description: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    """A command with the flags that every command has."""
+    epilog = f"example: python run_worker.py {example}"
+    parser = commands.add_parser(name, help=description, description=description, epilog=epilog)
+    parser.set_defaults(command=name)
+    group = parser.add_argument_group("configuration")
+    group.add_argument("--config", type=Path, metavar="FILE", help="instead of ./worker.ini")
+    group.add_argument("--url", help="short for --set server.url=URL")
+    group.add_argument("--interval", metavar="SECONDS", help="short for worker.poll_interval")
+    name_value = "SECTION.KEY=VALUE"
+    group.add_argument("--set", action="append", default=[], metavar=name_value, help="any key")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _fraction(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise ValueError
+    return number
+
+
+_positive.__name__, _fraction.__name__ = "whole number from 1", "number from 0 to 1"

@@ -1,0 +1,12 @@
+"""The eight emotions, in the order of FER+ (Barsoum et al. 2016)."""
+
+EMOTIONS = (
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+)

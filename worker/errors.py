@@ -1,0 +1,63 @@
+"""Every error of the worker, grouped by what is done about it.
+
+Whoever raises one writes the message for a person: what went wrong, which key or file, what to do.
+"""
+
+
+class WorkerError(Exception):
+    """Root of the tree. Its text is shown to the user as it stands, without a traceback."""
+
+
+class RetryLater(WorkerError):
+    """Raised when waiting can help: the server, the network or the disk is at fault.
+
+    ``wait`` is the number of seconds that the server asked for, or None for the usual back-off.
+    """
+
+    def __init__(self, message: str, *, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class ServerUnreachable(RetryLater):
+    """Raised when no HTTP answer came at all: refused, reset, time-out, DNS, TLS."""
+
+
+class ServerRefuses(RetryLater):
+    """Raised when the server answers that we are wrong (401, 403, 404, 3xx): check worker.ini.
+
+    The daemon stays up, since a token or a path can be mended on the server's side as well.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ImageLost(WorkerError):
+    """Raised when this image can never be analysed. It becomes an error record; the next goes on.
+
+    ``kind`` is the record's ``error.type``, one word that a program can compare.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Stop(WorkerError):
+    """Raised when going on makes no sense until a person acts; the process ends with exit_code."""
+
+    exit_code = 1
+
+
+class UsageError(Stop):
+    """Raised for a wrong flag, key, value, weights file or data set: exit code 2."""
+
+    exit_code = 2
+
+
+class DatabaseUnusable(Stop):
+    """Raised when the database is locked by another worker, damaged or of another program."""
+
+    exit_code = 5

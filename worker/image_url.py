@@ -1,0 +1,51 @@
+"""Where an image_url may lead: to the server itself, or to a host that worker.ini allows."""
+
+from collections.abc import Iterable
+from urllib.parse import urljoin
+
+from urllib3.util import Url, parse_url
+
+from worker.errors import ImageLost
+
+MAX_URL = 8_000
+MAX_QUOTED = 200
+USUAL_PORTS = {"http": 80, "https": 443}
+
+
+def resolve_image_url(
+    image_url: str, answered_by: str, allowed_hosts: Iterable[str]
+) -> tuple[str, bool]:
+    """Give the whole URL, and whether it leads to the very origin that named it.
+
+    ``answered_by``: the URL that named it. ``allowed_hosts``: ``host`` (at the usual port) or
+    ``host:port``. Raises ImageLost where it leads to neither; that keeps a server from making us
+    ask file:, cloud metadata or the neighbours inside our network.
+    """
+    try:
+        # By the parser that the request goes through: two may read one URL differently.
+        url = parse_url(urljoin(answered_by, image_url[:MAX_URL]))
+    except ValueError as error:
+        raise _refused("is no URL") from error
+    if url.scheme not in USUAL_PORTS or not url.host:
+        raise _refused("is not http:// or https://")
+    if url.auth:
+        raise _refused("holds a user or a password")
+    origin = _origin(url)
+    ours = origin == _origin(parse_url(answered_by))
+    scheme, host, port = origin
+    names = {f"{host}:{port}"} | ({host} if port == USUAL_PORTS[scheme] else set())
+    if not ours and names.isdisjoint(name.lower() for name in allowed_hosts):
+        raise _refused(
+            f"leads to {scheme}://{host[:MAX_QUOTED]}:{port}, which is neither [server] url nor "
+            "among [server] allowed_hosts"
+        )
+    return url.url, ours
+
+
+def _origin(url: Url) -> tuple[str, str, int]:
+    scheme = url.scheme or ""
+    return scheme, (url.host or "").lower(), url.port or USUAL_PORTS[scheme]
+
+
+def _refused(reason: str) -> ImageLost:
+    return ImageLost("refused_url", f"its image_url {reason}")

@@ -1,0 +1,78 @@
+"""Posting results back, in a thread of its own, so that no slow server holds up new images."""
+
+import logging
+import threading
+
+from worker.backoff import Backoff, Outage
+from worker.database import Database, Owed
+from worker.errors import RetryLater, ServerUnreachable
+from worker.server_client import ServerClient
+
+logger = logging.getLogger(__name__)
+
+
+class Poster:
+    """Posts what is owed, oldest first, again and again until the server accepts or refuses it.
+
+    The client must be its own: a session is not shared between threads.
+    """
+
+    def __init__(self, client: ServerClient, database: Database, max_backoff: float) -> None:
+        self._client = client
+        self._database = database
+        self._backoff = Backoff(max_backoff)
+        self._outage = Outage("posting results", logger)
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="poster")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def notify(self) -> None:
+        """Say that something new is owed."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Finish the post in hand and end; the rest is posted after the next start."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.clear()
+            owed = self._database.next_owed()
+            if owed is None:
+                self._wake.wait()
+                continue
+            try:
+                post(self._client, self._database, owed)
+            except RetryLater as error:
+                wait = self._backoff.next_wait(error)
+                self._outage.fault(error, wait)
+                self._stop.wait(wait)
+            else:
+                self._backoff.reset()
+                self._outage.over()
+
+
+def post(client: ServerClient, database: Database, owed: Owed) -> None:
+    """Post one result and note what came of it.
+
+    Raises RetryLater where it must be tried again. That counts against this result only where the
+    server answered it: an outage is no result's own fault.
+    """
+    try:
+        refusal = client.post_result(owed.record, lease_id=owed.lease_id)
+    except ServerUnreachable:
+        raise
+    except RetryLater:
+        database.mark_failed(owed.task_id)
+        raise
+    if refusal is None:
+        database.mark_posted(owed.task_id)
+        logger.debug("task=%s outcome=posted", owed.task_id)
+    else:
+        database.mark_refused(owed.task_id, refusal)
+        logger.error("task=%s outcome=refused by the server: %s", owed.task_id, refusal)

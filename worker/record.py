@@ -1,0 +1,67 @@
+"""The record: what is stored and posted about one image."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from worker.errors import ImageLost
+from worker.faces import Analysis, Face
+
+Record = dict[str, Any]
+
+
+def utc_now() -> str:
+    """The time as records carry it: ISO 8601, UTC, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def build_record(
+    *,
+    file_name: str,
+    threshold: float | None,
+    outcome: Analysis | ImageLost,
+    task_id: str | None,
+    worker: str,
+    network: str,
+    now: Callable[[], str] = utc_now,
+) -> Record:
+    """Put together the record of one image, analysed or lost.
+
+    ``threshold``: 0..1; None where the image was lost before one was known. ``task_id``: None for
+    an image that no server gave; the record then has no such key.
+    """
+    analysis = outcome if isinstance(outcome, Analysis) else None
+    record: Record = {
+        "file_name": file_name,
+        "threshold": threshold,
+        "faces": [],
+    }
+    if analysis is not None and threshold is not None:
+        record["faces"] = [
+            face_entry(number, face, threshold) for number, face in enumerate(analysis.faces, 1)
+        ]
+    if isinstance(outcome, ImageLost):
+        record["error"] = {"type": outcome.kind, "message": str(outcome)}
+    if task_id is not None:
+        record["task_id"] = task_id
+    record |= {"processed_at": now(), "worker": worker, "network": network}
+    if analysis is not None:
+        record["image_size"] = [analysis.width, analysis.height]
+        record["elapsed_ms"] = round(analysis.elapsed_ms, 1)
+    return record
+
+
+def face_entry(face_id: int, face: Face, threshold: float) -> Record:
+    """One face of a record: id, each class that reaches the threshold, box.
+
+    A probability is rounded to two decimals before it is compared, so that no reader finds a value
+    below the threshold that stands beside it. ``bbox`` is text: what readers of this file know.
+    """
+    rounded = {name: round(value, 2) for name, value in face.probabilities.items()}
+    reached = {name: value for name, value in rounded.items() if value >= threshold}
+    box = face.box
+    return {
+        "face_id": face_id,
+        **reached,
+        "bbox": [str(v) for v in (box.x1, box.y1, box.x2, box.y2)],
+    }

@@ -1,0 +1,114 @@
+"""`results`: look into the JSON file, as a table, as JSON lines or as CSV."""
+
+import csv
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatch
+from typing import Any, TextIO
+
+from worker.emotions import EMOTIONS
+from worker.errors import UsageError
+from worker.record import Record
+
+CSV_COLUMNS = (
+    *("file_name", "processed_at", "threshold", "face_id", "x1", "y1", "x2", "y2"),
+    *EMOTIONS,
+    *("error", "task_id", "worker", "network"),
+)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which records to show; None: all. Times are aware, ``since`` inclusive, ``until`` not.
+
+    ``emotion``: a face reached the threshold for it. ``file``: a shell pattern for the file name.
+    """
+
+    emotion: str | None = None
+    file: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def matches(self, record: Record) -> bool:
+        if self.emotion and not any(self.emotion in face for face in record["faces"]):
+            return False
+        if self.file and not fnmatch(str(record["file_name"]), self.file):
+            return False
+        if self.since or self.until:
+            # A record of an earlier program has no time; no filter by time can include it.
+            if "processed_at" not in record:
+                return False
+            processed = parse_time(record["processed_at"])
+            if (self.since and processed < self.since) or (self.until and processed >= self.until):
+                return False
+        return True
+
+
+def parse_time(text: str) -> datetime:
+    """An ISO 8601 date or time, taken as UTC where it names no zone.
+
+    Raises UsageError where it is none.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{text!r} is no time; write 2026-11-24 or 2026-11-24T12:00:00Z"
+        ) from error
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def select(records: Iterable[Record], chosen: Filter, last: int | None) -> Iterable[Record]:
+    """The records that match, the ``last`` of them where that is given, in order."""
+    matching = (record for record in records if chosen.matches(record))
+    return matching if last is None else deque(matching, maxlen=last)
+
+
+def faces_text(record: Record) -> str:
+    """The faces of a record in one line for a person."""
+    if "error" in record:
+        return f"error: {record['error']['message']}"
+    if not record["faces"]:
+        return "no face"
+    return "; ".join(
+        f"{face['face_id']}: " + (", ".join(f"{k} {v:.2f}" for k, v in emotions(face)) or "-")
+        for face in record["faces"]
+    )
+
+
+def emotions(face: dict[str, Any]) -> list[tuple[str, float]]:
+    """The emotions of a stored face with their probabilities, the surest first."""
+    named = [(name, face[name]) for name in EMOTIONS if name in face]
+    return sorted(named, key=lambda pair: -pair[1])
+
+
+def table_rows(records: Iterable[Record]) -> Iterator[tuple[str, str, str, str]]:
+    """Time, file, threshold and faces of each record."""
+    for record in records:
+        threshold = record.get("threshold")
+        yield (
+            str(record.get("processed_at", "-")),
+            str(record["file_name"]),
+            "-" if threshold is None else f"{threshold:g}",
+            faces_text(record),
+        )
+
+
+def write_json(records: Iterable[Record], output: TextIO) -> None:
+    """One record a line, as it stands in the file."""
+    for record in records:
+        output.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def write_csv(records: Iterable[Record], output: TextIO) -> None:
+    """One line a face; an image without a face, or with an error, has one line with none."""
+    writer = csv.DictWriter(output, CSV_COLUMNS, extrasaction="ignore")
+    writer.writeheader()
+    for record in records:
+        common = {**record, "error": record.get("error", {}).get("message", "")}
+        for face in record["faces"] or [{}]:
+            box = dict(zip(("x1", "y1", "x2", "y2"), face.get("bbox", ()), strict=False))
+            writer.writerow({**common, **face, **box})

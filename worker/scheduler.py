@@ -1,0 +1,178 @@
+"""The daemon: polls on a schedule, drains what is there, backs off from faults, stops gracefully.
+
+                    tick (APScheduler)                        Poster thread
+                          v                                        ^
+    main thread:  wait -> Poller.step() -> again while images come | notify
+                    ^        pull -> analyse -> append ------------+
+                    +-- back-off after a fault
+
+APScheduler is the metronome only and the work is done in the main thread, since a scheduler's jobs
+swallow exits, and since a second signal can then end a hung call. Its tick follows the wall clock,
+so the wait has a monotonic bound of its own.
+"""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from worker.backoff import Backoff, Outage
+from worker.config import Config
+from worker.database import Database, parse_rotation
+from worker.errors import RetryLater
+from worker.faces import Analysis
+from worker.poller import Found, Poller
+from worker.poster import Poster, post
+from worker.server_client import ServerClient
+from worker.signals import Alarm
+from worker.weights_file import read_weights
+
+if TYPE_CHECKING:
+    from worker.pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
+
+
+class Metronome:
+    """Ticks one ``interval`` (seconds) after each call of `wait`; a context manager."""
+
+    def __init__(self, alarm: Alarm, interval: float) -> None:
+        self._alarm = alarm
+        self._interval = interval
+        self._scheduler = BackgroundScheduler(timezone=UTC)
+
+    def __enter__(self) -> Self:
+        self._scheduler.add_job(
+            self._alarm.tick,
+            "interval",
+            seconds=self._interval,
+            id="poll",
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,
+        )
+        self._scheduler.start()
+        return self
+
+    def wait(self) -> None:
+        """Wait for the next tick, or a stop; where the wall clock was set back and no tick comes,
+        for twice the interval."""
+        due = datetime.now(UTC) + timedelta(seconds=self._interval)
+        self._scheduler.modify_job("poll", next_run_time=due)
+        self._alarm.wait(2 * self._interval, until_tick=True)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._scheduler.shutdown(wait=False)
+
+
+class LazyPipeline:
+    """Loads torch, OpenCV and the network in the background while the first image is pulled."""
+
+    def __init__(self, config: Config) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._loading = self._executor.submit(_load_pipeline, config)
+        self._executor.shutdown(wait=False)
+
+    def analyze(self, content: bytes) -> Analysis:
+        """As `Pipeline.analyze`; waits for it to be loaded, and raises what loading raised."""
+        return self._loading.result().analyze(content)
+
+
+def _load_pipeline(config: Config) -> "Pipeline":
+    from worker.pipeline import Pipeline
+
+    return Pipeline(config)
+
+
+def run(config: Config, alarm: Alarm, *, stored: Callable[[], None] = lambda: None) -> None:
+    """Run the daemon until ``alarm`` asks to stop; ``stored`` is called after each record.
+
+    Raises UsageError for weights that cannot be used, DatabaseUnusable for a locked or damaged
+    file. Neither an unreachable server nor a full disk ends it.
+    """
+    backoff, outage = Backoff(config.worker.max_backoff), Outage("polling", logger)
+    with _open_database(config) as database, Metronome(alarm, config.worker.poll_interval) as beat:
+        poster = Poster(_client(config), database, config.worker.max_backoff)
+
+        def on_stored() -> None:
+            poster.notify()
+            stored()
+
+        poller = _poller(config, database, on_stored)
+        poster.start()
+        logger.info(
+            "polling %s%s every %g s, storing to %s",
+            config.server.url,
+            config.server.image_path,
+            config.worker.poll_interval,
+            config.database.path,
+        )
+        try:
+            while not alarm.stop_requested:
+                try:
+                    found = poller.step()
+                except RetryLater as error:
+                    wait = backoff.next_wait(error)
+                    outage.fault(error, wait)
+                    alarm.wait(wait)
+                    continue
+                backoff.reset()
+                outage.over()
+                if found is Found.NOTHING:
+                    beat.wait()
+        finally:
+            poster.stop()
+        logger.info("stopped; %d results still to post", database.owed_count())
+
+
+def run_once(config: Config, alarm: Alarm) -> int:
+    """Drain what the server has, try each owed post once; returns how many are still owed.
+
+    Raises what `run` raises, and RetryLater at the first fault.
+    """
+    with _open_database(config) as database:
+        poller = _poller(config, database, lambda: None)
+        while not alarm.stop_requested and poller.step() is Found.IMAGE:
+            pass
+        client, tried = _client(config), set[str]()
+        while not alarm.stop_requested and (owed := database.next_owed(skip=tried)) is not None:
+            tried.add(owed.task_id)
+            try:
+                post(client, database, owed)
+            except RetryLater as error:
+                logger.warning("task=%s could not be posted: %s", owed.task_id, error)
+        return database.owed_count()
+
+
+def _open_database(config: Config) -> Database:
+    return Database(
+        config.database.path,
+        rotation=parse_rotation(config.database.rotate),
+        owe=bool(config.server.results_path),
+    )
+
+
+def _client(config: Config) -> ServerClient:
+    return ServerClient(config.server, config.worker.id)
+
+
+def _poller(config: Config, database: Database, stored: Callable[[], None]) -> Poller:
+    # Read before the network is loaded, so that a wrong file ends the process at once.
+    _, facts = read_weights(config.classification.weights)
+    return Poller(
+        _client(config),
+        database,
+        LazyPipeline(config).analyze,
+        worker=config.worker.id,
+        network=facts.network,
+        stored=stored,
+    )
