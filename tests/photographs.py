@@ -20,7 +20,7 @@ def picture(name: str, *, color: bool = True) -> Picture:
     return np.asarray(decoded, np.uint8)
 
 
-def encode(suffix: str, pixels: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def encode(suffix: str, pixels: np.ndarray) -> bytes:
     encoded, content = cv2.imencode(suffix, pixels)
     assert encoded
     return content.tobytes()

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import logging
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -228,6 +230,20 @@ def test_workers_at_once_never_get_the_same_image(queue: ImageQueue, url: str) -
     assert set(pulled) == names
 
 
+def test_no_moment_lets_two_threads_lease_the_same_image(queue: ImageQueue) -> None:
+    """Given a pause between look and take, when two threads ask, then each has another image."""
+
+    class Pausing(list[str]):
+        def __contains__(self, task_id: object) -> bool:
+            time.sleep(0.05)
+            return False
+
+    tasks = {queue.add(JPEG, "a.jpg"), queue.add(JPEG, "b.jpg")}
+    with ThreadPoolExecutor(2) as workers:
+        images = list(workers.map(queue.lease, [Pausing(), Pausing()]))
+    assert {image.task_id for image in images if image} == tasks
+
+
 def test_looking_without_asking_takes_no_lease(queue: ImageQueue, url: str) -> None:
     # Given
     queue.add(JPEG, "a.jpg")
@@ -366,6 +382,7 @@ def test_a_result_of_an_unknown_task_is_gone_for_good(url: str) -> None:
         {"faces": ["face"]},
         {"faces": [{"bbox": ["1", "2", "3", "4"]}]},
         {"faces": [{"face_id": 0, "bbox": ["1", "2", "3", "4"]}]},
+        {"faces": [{"face_id": 1.5, "bbox": ["1", "2", "3", "4"]}]},
         {"faces": [{"face_id": True, "bbox": ["1", "2", "3", "4"]}]},
         {"faces": [{"face_id": 1, "bbox": [1, 2, 3, 4]}]},
         {"faces": [{"face_id": 1, "bbox": ["1", "2", "3"]}]},
@@ -393,6 +410,11 @@ def test_a_key_that_is_not_the_task_is_refused(queue: ImageQueue, url: str) -> N
     record = record_of(queue.add(JPEG, "a.jpg"))
     other = queue.add(JPEG, "b.jpg")
     assert post(url, record, **{"Idempotency-Key": other}).status_code == 422
+
+
+def test_a_task_that_is_no_unicode_is_refused_like_any_other(url: str) -> None:
+    answer = post(url, record_of("\ud800"), **{"Idempotency-Key": "6f1c7e0e"})
+    assert answer.status_code == 422
 
 
 def test_a_result_without_a_key_is_refused(queue: ImageQueue, url: str) -> None:
@@ -616,11 +638,13 @@ def test_a_port_that_is_taken_is_named(queue: ImageQueue) -> None:
             DemoServer(create_app(queue), port=port)
 
 
-def test_it_stops_when_told_to_and_says_nothing(
-    queue: ImageQueue, capfd: pytest.CaptureFixture[str]
+def test_it_stops_when_told_to_and_logs_no_request(
+    queue: ImageQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with DemoServer(create_app(queue)) as server:
+    # Given
+    with caplog.at_level(logging.INFO), DemoServer(create_app(queue)) as server:
         assert pull(server.url).status_code == 204
+    # When the with block is left, then
     with pytest.raises(requests.ConnectionError):
         pull(server.url)
-    assert capfd.readouterr() == ("", "")
+    assert [record for record in caplog.records if record.name == "werkzeug"] == []

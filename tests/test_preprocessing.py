@@ -21,7 +21,7 @@ from worker.faces import Box
 from worker.preprocessing import crop_face, decode, normalise, resize
 
 
-def close(a: np.ndarray, b: np.ndarray) -> bool:  # type: ignore[type-arg]
+def close(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape == b.shape and float(np.abs(a.astype(int) - b.astype(int)).mean()) < 4
 
 

@@ -138,7 +138,7 @@ def _results(options: argparse.Namespace) -> int:
     path: Path = options.database or config.database.path
     if options.verify:
         found = verify(path)
-        print(found)
+        print("\n".join(found.lines()))
         return 0 if found.sound else EXIT_DATABASE
     chosen = results.Filter(
         emotion=options.emotion,

@@ -29,7 +29,8 @@ def demo(config: Config, alarm: Alarm, console: Console, output: Path) -> bool:
     """Serve, poll, analyse, store and post the sample images, then show what came of it.
 
     The daemon is the very loop of `run`, in this thread. ``output``: folder for the JSON file and
-    the pictures. Returns whether every image was recorded and received.
+    the pictures. Returns whether every image was recorded and received. Raises UsageError where
+    ``output`` cannot be written.
     """
     images, database = output / "images", output / "results.json"
     samples = sample_images()
@@ -41,37 +42,33 @@ def demo(config: Config, alarm: Alarm, console: Console, output: Path) -> bool:
         raise UsageError(f"--output: cannot write to {output}: {error.strerror}") from error
     queue = ImageQueue(threshold=FIRST_THRESHOLD)
     with DemoServer(create_app(queue)) as server:
-        config = config.model_copy(
-            update={
-                "server": ServerConfig(url=server.url, results_path="/results"),
-                "database": DatabaseConfig(path=database),
-            }
-        )
+        sections = {
+            "server": ServerConfig(url=server.url, results_path="/results"),
+            "worker": config.worker.model_copy(update={"poll_interval": 1.0}),
+            "database": DatabaseConfig(path=database),
+        }
+        config = config.model_copy(update=sections)
         feeder = threading.Thread(target=_feed, args=(queue, server.url, samples, alarm))
         feeder.start()
         run(config, alarm)
         alarm.stop()
         feeder.join()
-        received = {
-            record["task_id"]: record
-            for record in requests.get(f"{server.url}/results", timeout=10).json()
-        }
-    recorded = [r for r in read_records(database) if r.get("task_id") in received]
-    for _ in analyze_files(find_images([images]), config, SECOND_THRESHOLD, output / "annotated"):
+        received = requests.get(f"{server.url}/results", timeout=10).json()
+    tasks = {record["task_id"] for record in received}
+    recorded = [record for record in read_records(database) if record.get("task_id") in tasks]
+    drawn = output / "annotated"
+    for _ in analyze_files(find_images([images]), config, FIRST_THRESHOLD, drawn):
         pass
-    show_table(
-        "What the worker found",
-        ("processed", "file", "threshold", "faces"),
-        table_rows(recorded),
-        console,
-    )
-    complete = len(received) == len(recorded) == len(samples)
-    console.print(f"JSON file: {database} (python run_worker.py results --database {database})")
-    console.print(f"Pictures with the faces drawn in: {output / 'annotated'}")
+    columns = ("processed", "file", "threshold", "faces: emotions that reach the threshold")
+    show_table("What the worker found", columns, table_rows(recorded), console)
     console.print(
-        f"The server handed out {len(samples)} images and received {len(received)} results."
+        f"The server handed out {len(samples)} images and received {len(received)} results.\n"
+        f"JSON file: {database} (python run_worker.py results --database {database})\n"
+        f"Pictures with the faces drawn in: {drawn}",
+        highlight=False,
+        soft_wrap=True,
     )
-    return complete
+    return len(recorded) == len(received) == len(samples)
 
 
 def _feed(queue: ImageQueue, url: str, samples: list[Sample], alarm: Alarm) -> None:

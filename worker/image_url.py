@@ -21,9 +21,11 @@ def resolve_image_url(
     ``host:port``. Raises ImageLost where it leads to neither; that keeps a server from making us
     ask file:, cloud metadata or the neighbours inside our network.
     """
+    if len(image_url) > MAX_URL:
+        raise _refused("is too long")
     try:
         # By the parser that the request goes through: two may read one URL differently.
-        url = parse_url(urljoin(answered_by, image_url[:MAX_URL]))
+        url = parse_url(urljoin(answered_by, image_url))
     except ValueError as error:
         raise _refused("is no URL") from error
     if url.scheme not in USUAL_PORTS or not url.host:

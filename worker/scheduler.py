@@ -143,9 +143,9 @@ def run_once(config: Config, alarm: Alarm) -> int:
         poller = _poller(config, database, lambda: None)
         while not alarm.stop_requested and poller.step() is Found.IMAGE:
             pass
-        client, tried = _client(config), set[str]()
-        while not alarm.stop_requested and (owed := database.next_owed(skip=tried)) is not None:
-            tried.add(owed.task_id)
+        client, tried = _client(config), 0
+        while not alarm.stop_requested and (owed := database.next_owed(after=tried)) is not None:
+            tried = owed.sequence
             try:
                 post(client, database, owed)
             except RetryLater as error:

@@ -83,8 +83,9 @@ def read_offer(headers: Mapping[str, str], document: Mapping[str, Any] | None = 
 
 def parse_threshold(value: object) -> float | None:
     """A number from 0 to 1, given as a number or as text; None where it is anything else."""
-    if isinstance(value, str) and len(value) <= MAX_NUMBER and _NUMBER.fullmatch(value.strip()):
-        value = float(value)
+    if isinstance(value, str) and len(value) <= MAX_NUMBER:
+        # float() alone would take 0_1 and digits of all scripts.
+        value = float(text) if _NUMBER.fullmatch(text := value.strip()) else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         return None
     return abs(float(value))  # abs: -0.0 is 0

@@ -41,7 +41,7 @@ def test_being_quite_sure_and_always_right_is_no_error() -> None:
     assert expected_calibration_error(np.array([[1.0, 0.0]] * 5), np.zeros(5, int)) == 0
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def softmax(logits: np.ndarray) -> np.ndarray:
     scaled = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
 

@@ -20,7 +20,7 @@ class InterruptedRunError(Exception):
     pass
 
 
-def toy(seed: int, count: int) -> tuple[np.ndarray, list[str]]:  # type: ignore[type-arg]
+def toy(seed: int, count: int) -> tuple[np.ndarray, list[str]]:
     """Faces of two kinds that anything can tell apart: bright above, or bright below."""
     random = np.random.default_rng(seed)
     pictures = random.integers(0, 80, (count, 48, 48)).astype(np.uint8)

@@ -70,7 +70,7 @@ def load_split(data: Path, split: str) -> Faces:
             f"{folder}: {len(bad)} of {len(names)} pictures are missing, unreadable or not "
             f"{size[0]}x{size[0]} like the rest; the first is {bad[0] if bad else names[0]}"
         )
-    return Faces(np.stack(pictures).astype(np.uint8), np.array(votes, dtype=np.int64))
+    return Faces(np.array(pictures, dtype=np.uint8), np.array(votes, dtype=np.int64))
 
 
 def clean_votes(votes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -97,11 +97,11 @@ def target_distributions(votes: NDArray[np.int64]) -> NDArray[np.float32]:
     """
     emotion_votes = clean_votes(votes)[:, : len(EMOTIONS)].astype(np.float32)
     totals = emotion_votes.sum(axis=1, keepdims=True)
-    return np.divide(emotion_votes, totals, out=np.zeros_like(emotion_votes), where=totals > 0)
+    return np.asarray(emotion_votes / np.maximum(totals, 1), np.float32)
 
 
 def usable_for_training(votes: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of votes ``(n, 10)`` teach something: most of the votes left are for emotions."""
     cleaned = clean_votes(votes)
     emotion_votes = cleaned[:, : len(EMOTIONS)].sum(axis=1)
-    return emotion_votes * 2 > cleaned.sum(axis=1)
+    return np.asarray(emotion_votes * 2 > cleaned.sum(axis=1))

@@ -1,0 +1,200 @@
+"""Appending to the JSON file: its tail is mended, replaced, and put back where the disk refuses.
+
+TinyDB's file ends in `}}` behind the last document of its last table. While that table is "images",
+an append replaces just this ending, so it costs the same at any size. `rewrite` brings any other
+form of a TinyDB file into this one.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from worker.database_reader import HEAD, IMAGES, Block, Broken, rotated_files, scan, unusable
+
+logger = logging.getLogger(__name__)
+
+CLOSE = b"}}"
+ANCHOR = 64  # bytes before the ending by which a file is recognised
+STAMP = "%Y%m%dT%H%M%S.%fZ"
+
+
+@dataclass
+class Survey:
+    """Goes through the documents of ``path`` from ``end`` on; then tells how the file ends.
+
+    Afterwards ``end`` is where the last document ends and ``top`` the largest document id,
+    ``torn`` what an interrupted append left behind it in place of the ending or after it, or None.
+    ``appendable``: "images" is the last table and, apart from ``torn``, ends in a plain `}}`.
+    Raises DatabaseUnusable.
+    """
+
+    path: Path
+    end: int = 0
+    top: int = 0
+    torn: bytes | None = field(default=None, init=False)
+    appendable: bool = field(default=False, init=False)
+
+    def __iter__(self) -> Iterator[Block]:
+        whole = True
+        with self.path.open("rb") as file:
+            try:
+                for block in scan(file, self.end):
+                    self.end = block.at + block.size
+                    self.top = max(self.top, block.top)
+                    yield block
+            except Broken as broken:
+                if not broken.torn:
+                    raise unusable(self.path, broken) from None
+                whole = False
+            file.seek(self.end)
+            rest = file.read()
+        self.appendable = not whole or (self.end > 0 and rest.startswith(CLOSE))
+        if self.appendable and rest != CLOSE:
+            self.torn = rest.removeprefix(CLOSE)
+
+    def anchor(self) -> bytes:
+        """The last bytes before ``end``, by which the file is recognised later."""
+        return read_anchor(self.path, self.end)
+
+
+def read_anchor(path: Path, end: int) -> bytes:
+    """The last bytes of the file before byte ``end``."""
+    with path.open("rb") as file:
+        file.seek(max(0, end - ANCHOR))
+        return file.read(min(end, ANCHOR))
+
+
+class RecordFile:
+    """The file that is appended to. ``end``: the byte where its closing `}}` begins."""
+
+    def __init__(self, survey: Survey) -> None:
+        """Open the file that ``survey`` found appendable. Cuts off what is torn, keeping it in
+        `<name>.torn`. Raises OSError."""
+        self.path, self.end, self.top = survey.path, survey.end, survey.top
+        self.anchor = survey.anchor()
+        self._spoiled = False
+        self._handle = self.path.open("r+b", buffering=0)
+        if survey.torn is not None:
+            self._set_aside(survey.torn)
+            self._restore()
+
+    def _set_aside(self, torn: bytes) -> None:
+        kept = self.path.with_name(f"{self.path.name}.torn")
+        message = "%s: an append was interrupted; its %d bytes were moved to %s"
+        try:
+            with kept.open("ab") as file:
+                file.write(torn + b"\n")
+                os.fsync(file.fileno())
+        except OSError as error:
+            # They are of a record that nobody was told is stored: a full disk must not keep them.
+            message = f"{message}, or lost ({error.strerror})"
+        logger.warning(message, self.path, len(torn), kept)
+
+    @property
+    def empty(self) -> bool:
+        return self.anchor.endswith(b"{")
+
+    def append(self, text: str) -> tuple[int, int]:
+        """Append the document whose JSON is ``text``; durable on return. Returns place and size.
+
+        Raises OSError where the disk refuses; the file is then as it was.
+        """
+        if self._spoiled:
+            self._restore()
+        separator = "" if self.empty else ", "
+        data = f'{separator}"{self.top + 1}": {text}'.encode()
+        try:
+            self._write(data + CLOSE)
+        except BaseException:
+            self._undo()
+            raise
+        at, self.end = self.end, self.end + len(data)
+        self.top += 1
+        self.anchor = (self.anchor + data)[-ANCHOR:]
+        return at, len(data)
+
+    def _write(self, data: bytes) -> None:
+        self._handle.seek(self.end)
+        view = memoryview(data)
+        while view:
+            view = view[self._handle.write(view) :]
+        os.fsync(self._handle.fileno())
+
+    def _undo(self) -> None:
+        self._spoiled = True
+        try:
+            self._restore()
+        except OSError as error:
+            logger.error("%s: cannot be put back yet: %s", self.path, error.strerror)
+
+    def _restore(self) -> None:
+        self._write(CLOSE)
+        self._handle.truncate(self.end + len(CLOSE))
+        os.fsync(self._handle.fileno())
+        self._spoiled = False
+
+    def rotate(self, target: Path) -> None:
+        """Give the file the name ``target`` and begin a new one. Raises OSError; the file is then
+        as it was."""
+        fresh = _write_temporary(self.path, HEAD + CLOSE)
+        self._handle.close()
+        try:
+            self.path.replace(target)
+            try:
+                fresh.replace(self.path)
+            except OSError:
+                target.replace(self.path)
+                raise
+            self.end, self.top, self.anchor = len(HEAD), 0, HEAD
+        finally:
+            self._handle = self.path.open("r+b", buffering=0)
+        _sync_folder(self.path)
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+def rotated_name(path: Path) -> Path:
+    """A name for the file as it is now: later than all others even where the clock went back."""
+    now = datetime.now(UTC)
+    if older := rotated_files(path):
+        text = older[-1].name.removeprefix(f"{path.stem}.").removesuffix(path.suffix)
+        last = datetime.strptime(text, STAMP).replace(tzinfo=UTC)
+        now = max(now, last + timedelta(microseconds=1))
+    return path.with_name(f"{path.stem}.{now.strftime(STAMP)}{path.suffix}")
+
+
+def rewrite(path: Path) -> None:
+    """Bring ``path`` into the form that appends need, keeping all tables and documents; also makes
+    a missing or empty file. At every moment one of the two forms is there. Raises OSError."""
+    tables = json.loads(path.read_bytes() or b"{}") if path.exists() else {}
+    images = tables.pop(IMAGES, {})
+    content = json.dumps({**tables, IMAGES: images}).encode()
+    _write_temporary(path, content).replace(path)
+    _sync_folder(path)
+
+
+def _write_temporary(path: Path, content: bytes) -> Path:
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    if path.exists():
+        shutil.copymode(path, temporary)
+    return temporary
+
+
+def _sync_folder(path: Path) -> None:
+    """Make a rename durable; Windows can neither open a folder nor needs it."""
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
