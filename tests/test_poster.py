@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worker.database import Database
 
 from tests.scripted_server import Reply, ScriptedServer
 from worker.config import ServerConfig
+from worker.database import Database
 from worker.errors import RetryLater, ServerUnreachable
 from worker.poster import Poster, post
 from worker.server_client import ServerClient
@@ -52,7 +52,7 @@ def test_what_is_owed_is_posted_in_the_background_oldest_first(
 ) -> None:
     server.script("/results", Reply(201))
     database.append(record("t1"), lease_id="l1")
-    poster = Poster(client(server), database, max_backoff=1)
+    poster = Poster(client(server), database, max_backoff=1, ended=lambda: None)
     poster.start()
     database.append(record("t2"))
     poster.notify()
@@ -69,7 +69,7 @@ def test_a_post_that_fails_is_tried_again_with_the_same_key(
 ) -> None:
     server.script("/results", Reply(500), Reply(401), Reply(404), Reply(409))
     database.append(record("t1"))
-    poster = Poster(client(server), database, max_backoff=1)
+    poster = Poster(client(server), database, max_backoff=1, ended=lambda: None)
     poster.start()
     until(lambda: database.owed_count() == 0)
     poster.stop()
@@ -82,13 +82,13 @@ def test_what_could_not_be_posted_is_posted_after_a_restart(
     server.script("/results", Reply(503), Reply(201))
     with Database(tmp_path / "r.json", owe=True) as database:
         database.append(record("t1"), lease_id="l1")
-        poster = Poster(client(server), database, max_backoff=3600)
+        poster = Poster(client(server), database, max_backoff=3600, ended=lambda: None)
         poster.start()
         until(lambda: len(server.requests) == 1)
         poster.stop()
         assert database.owed_count() == 1
     with Database(tmp_path / "r.json", owe=True) as database:
-        poster = Poster(client(server), database, max_backoff=1)
+        poster = Poster(client(server), database, max_backoff=1, ended=lambda: None)
         poster.start()
         until(lambda: database.owed_count() == 0)
         poster.stop()
@@ -103,7 +103,7 @@ def test_a_refusal_for_good_is_noted_and_never_posted_again(
     server.script("/results", refusal, Reply(201))
     for task in ("t1", "t2"):
         database.append(record(task))
-    poster = Poster(client(server), database, max_backoff=1)
+    poster = Poster(client(server), database, max_backoff=1, ended=lambda: None)
     poster.start()
     until(lambda: database.owed_count() == 0)
     poster.stop()
@@ -147,3 +147,17 @@ def test_an_outage_counts_against_no_result(database: Database) -> None:
         assert owed.failures == 0
         with pytest.raises(ServerUnreachable):
             post(gone, database, owed)
+
+
+def test_a_thread_that_ends_by_itself_says_so_and_its_error_is_not_lost(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = ServerClient(ServerConfig(url="http://127.0.0.1:1", results_path="/r"), "w1")
+    monkeypatch.setattr(gone, "post_result", lambda record, lease_id: 1 / 0)
+    database.append(record("t1"))
+    ended: list[bool] = []
+    poster = Poster(gone, database, max_backoff=1, ended=lambda: ended.append(True))
+    poster.start()
+    until(lambda: bool(ended))
+    with pytest.raises(ZeroDivisionError):
+        poster.stop()

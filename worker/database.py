@@ -12,41 +12,38 @@ the next open, so neither a crash between the two nor a lost index loses or doub
 
 import json
 import logging
-import os
-import re
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from filelock import BaseFileLock, FileLock, Timeout
-
+from worker.database_check import Verification, compare
 from worker.database_file import (
     CLOSE,
+    NEVER,
     RecordFile,
+    Rotation,
     Survey,
+    lock,
+    parse_rotation,
     read_anchor,
     rewrite,
     rotated_name,
 )
 from worker.database_index import Index, State, posting_states
 from worker.database_reader import (
-    IMAGES,
     Block,
-    Broken,
     find_record,
     json_task_ids,
     read_records,
     rotated_files,
     task_id_of,
-    unusable,
-    walk,
 )
 from worker.errors import DatabaseUnusable, RetryLater
 
@@ -67,7 +64,6 @@ logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
-UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 class DiskRefuses(RetryLater):
@@ -75,36 +71,10 @@ class DiskRefuses(RetryLater):
 
 
 @dataclass(frozen=True)
-class Rotation:
-    """When a new file is begun: in a new month (UTC), or before one exceeds ``max_bytes``."""
-
-    monthly: bool = False
-    max_bytes: int | None = None
-
-
-NEVER = Rotation()
-
-
-def parse_rotation(text: str) -> Rotation:
-    """`never`, `monthly`, or a size such as `100 MB` (kB, MB, GB; powers of ten).
-
-    Raises ValueError for anything else.
-    """
-    if text == "never":
-        return NEVER
-    if text == "monthly":
-        return Rotation(monthly=True)
-    found = re.fullmatch(r"([1-9]\d*) ?(kB|MB|GB)", text)
-    if not found:
-        raise ValueError(f"{text!r} is neither never nor monthly nor a size such as 100 MB")
-    return Rotation(max_bytes=int(found[1]) * UNITS[found[2]])
-
-
-@dataclass(frozen=True)
 class Owed:
-    """A record to post. ``sequence`` grows with its age's end: later records have larger ones.
+    """A record to post. ``failures``: how often the server answered this post with a fault.
 
-    ``failures``: how often the server has answered this post with a fault.
+    ``sequence``: larger for later records.
     """
 
     task_id: str
@@ -117,20 +87,19 @@ class Owed:
 def _guarded(
     method: Callable[Concatenate["Database", P], T],
 ) -> Callable[Concatenate["Database", P], T]:
-    """One thread at a time; a disk that refuses is told apart from an index that is damaged, which
-    is made again at once."""
+    """One thread at a time; tells a disk that refuses from an index that turns out to be damaged,
+    which is made again at once."""
 
     @wraps(method)
     def call(self: "Database", /, *values: P.args, **named: P.kwargs) -> T:
         with self._mutex:
             try:
-                return method(self, *values, **named)
+                return self._healing(partial(method, self, *values, **named))
+            except OSError as error:
+                text = error.strerror or str(error)
+                raise DiskRefuses(f"cannot write {self.path}: {text}; waiting") from error
             except sqlite3.OperationalError as error:
-                raise DiskRefuses(f"{self.path}.index: {error}; waiting") from error
-            except sqlite3.DatabaseError as error:
-                logger.error("%s.index: %s; it is made again", self.path, error)
-                self._renew_index()
-                return method(self, *values, **named)
+                raise DiskRefuses(f"cannot write {self._sidecar}: {error}; waiting") from error
 
     return call
 
@@ -148,10 +117,11 @@ class Database:
         self.owe = owe
         self._rotation = rotation
         self._mutex = threading.RLock()
+        self._torn_bytes: int | None = None
         self._unnoted: list[Callable[[], None]] = []
         try:
             with ExitStack() as stack:
-                stack.callback(_lock(self.path).release)
+                stack.callback(lock(self.path).release)
                 if not self.path.exists() or not self.path.stat().st_size:
                     rewrite(self.path)
                 self._month = _month(self.path.stat().st_mtime)
@@ -172,12 +142,14 @@ class Database:
     def _catch_up(self, *, anew: bool = False) -> None:
         known = self._index.files()
         family = [*rotated_files(self.path), self.path]
-        if known.keys() != {file.name for file in family}:
-            anew = True
-        elif any(
-            read_anchor(file, known[file.name].end) != known[file.name].anchor for file in family
-        ):
-            anew = True
+        anew = (
+            anew
+            or known.keys() != {file.name for file in family}
+            or any(
+                read_anchor(file, known[file.name].end) != known[file.name].anchor
+                for file in family
+            )
+        )
         if anew:
             survey = Survey(self.path)
             self._index.rebuild([*map(Survey, family[:-1]), survey])
@@ -192,15 +164,24 @@ class Database:
             return
         if self.owe:
             self._index.owe_found()
-        self.torn_bytes = len(survey.torn or b"")
+        if survey.torn is not None:
+            self._torn_bytes = len(survey.torn)
         self._file = RecordFile(survey)
 
-    def _renew_index(self) -> None:
-        self._index.discard()
-        self._index = Index(self._sidecar)
-        self._unnoted.clear()
-        self._file.close()
-        self._catch_up()
+    def _healing(self, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except sqlite3.DatabaseError as error:
+            # Only this class itself stands for a damaged file; its subclasses do not.
+            if type(error) is not sqlite3.DatabaseError:
+                raise
+            logger.error("%s: %s; it is made again", self._sidecar, error)
+            self._index.discard()
+            self._index = Index(self._sidecar)
+            self._unnoted.clear()
+            self._file.close()
+            self._catch_up()
+            return action()
 
     @_guarded
     def append(self, record: Mapping[str, Any], *, lease_id: str | None = None) -> bool:
@@ -214,12 +195,11 @@ class Database:
         task_id = task_id_of(record)
         if task_id is not None and self.knows(task_id):
             return False
-        try:
-            if self._rotation_is_due(len(text)):
-                self._rotate()
-            at, size = self._file.append(text)
-        except OSError as error:
-            raise DiskRefuses(f"cannot store to {self.path}: {error.strerror}; waiting") from error
+        month = _month(time.time())
+        if self._rotation_is_due(len(text), month):
+            self._rotate()
+        at, size = self._file.append(text)
+        self._month = month
         block = Block(at, size, json_task_ids([record]), self._file.top)
         self._unnoted.append(partial(self._index.add, self.path.name, block, self._file.anchor))
         if self.owe and task_id is not None:
@@ -236,12 +216,12 @@ class Database:
                     change()
             self._unnoted.clear()
 
-    def _rotation_is_due(self, more: int) -> bool:
-        month, self._month = self._month, _month(datetime.now(UTC).timestamp())
-        limit = self._rotation.max_bytes
+    def _rotation_is_due(self, more: int, month: str) -> bool:
+        rule = self._rotation
+        size = self._file.end + more + len(CLOSE)
         return not self._file.empty and (
-            (self._rotation.monthly and month != self._month)
-            or (limit is not None and self._file.end + more + len(CLOSE) > limit)
+            (rule.monthly and month != self._month)
+            or (rule.max_bytes is not None and size > rule.max_bytes)
         )
 
     def _rotate(self) -> None:
@@ -313,7 +293,7 @@ class Database:
     @_guarded
     def refusals(self) -> list[tuple[str, str]]:
         """Task id and reason of each result that the server refused for good, oldest first."""
-        states = self._index.states()
+        states = posting_states(self.path)
         return [(task_id, reason or "") for task_id, state, reason in states if state == "refused"]
 
     @_guarded
@@ -342,73 +322,24 @@ class Database:
         self.close()
 
     @_guarded
-    def _indexed(self, file: Path, task_id: str, at: int, end: int) -> bool:
-        return any(
-            place.name == file.name and place.at <= at and end <= place.at + place.size
-            for place in self._index.places(task_id)
-        )
+    def verify(self) -> Verification:
+        """Check each document of each file, and make the index again where it does not agree.
 
-    @_guarded
-    def _verify(self) -> "Verification":
-        documents = tasks = agreeing = 0
+        Raises DatabaseUnusable for a file that is damaged.
+        """
         family = [*rotated_files(self.path), self.path]
-        for path in family:
-            with path.open("rb") as file:
-                try:
-                    for entry in walk(file):
-                        if entry.table != IMAGES or entry.doc_id is None:
-                            continue
-                        documents += 1
-                        task_id = task_id_of(entry.document)
-                        if task_id is not None:
-                            tasks += 1
-                            agreeing += self._indexed(path, task_id, entry.at, entry.end)
-                except Broken as broken:
-                    raise unusable(path, broken) from None
-        agrees = agreeing == tasks == self._index.totals()[0]
+        documents, agrees = compare(family, self._index)
         if not agrees:
             self._file.close()
             self._catch_up(anew=True)
-        entries, different = self._index.totals()
         return Verification(
             files=len(family),
             documents=documents,
-            torn_bytes=self.torn_bytes,
-            duplicates=entries - different,
+            torn_bytes=self._torn_bytes,
+            duplicates=self._index.duplicates(),
             index_agrees=agrees,
             owed=self._index.owed_count(),
         )
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What `verify` found. ``torn_bytes``: of an interrupted append, cut off and kept aside.
-
-    ``duplicates``: records whose task is recorded before. ``index_agrees``: False where the sidecar
-    had to be made again.
-    """
-
-    files: int
-    documents: int
-    torn_bytes: int
-    duplicates: int
-    index_agrees: bool
-    owed: int
-
-    @property
-    def sound(self) -> bool:
-        """Whether each task has one record; all else is repaired by now."""
-        return not self.duplicates
-
-    def lines(self) -> list[str]:
-        """What was found, for a person."""
-        return [
-            f"documents: {self.documents} in {self.files} file{'s' * (self.files > 1)}",
-            f"torn tail: {f'{self.torn_bytes} bytes moved to .torn' if self.torn_bytes else 'no'}",
-            f"tasks recorded more than once: {self.duplicates}",
-            f"index: {'agrees' if self.index_agrees else 'did not agree; made again'}",
-            f"results still to post: {self.owed}",
-        ]
 
 
 def verify(path: Path) -> Verification:
@@ -419,32 +350,8 @@ def verify(path: Path) -> Verification:
     if not path.exists():
         raise DatabaseUnusable(f"{path}: there is no such file")
     with Database(path) as database:
-        return database._verify()
+        return database.verify()
 
 
-def _month(timestamp: float) -> tuple[int, int]:
-    time = datetime.fromtimestamp(timestamp, UTC)
-    return time.year, time.month
-
-
-def _lock(path: Path) -> BaseFileLock:
-    file = path.with_name(f"{path.name}.lock")
-    lock = FileLock(file, timeout=0, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise DatabaseUnusable(
-            f"{path} is in use by another worker ({_holder(file)}); stop it, or name another file"
-        ) from None
-    # Where a file system has no locks, filelock turns to one that writes the process id itself.
-    if isinstance(lock, FileLock):
-        with suppress(OSError):
-            file.write_text(f"{os.getpid()}\n")
-    return lock
-
-
-def _holder(file: Path) -> str:
-    with suppress(OSError):
-        if words := file.read_text().split():
-            return f"process {words[0]}"
-    return "process unknown"
+def _month(timestamp: float) -> str:
+    return time.strftime("%Y-%m", time.gmtime(timestamp))

@@ -8,19 +8,49 @@ form of a TinyDB file into this one.
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from filelock import BaseFileLock, FileLock, Timeout
+
 from worker.database_reader import HEAD, IMAGES, Block, Broken, rotated_files, scan, unusable
+from worker.errors import DatabaseUnusable
 
 logger = logging.getLogger(__name__)
 
 CLOSE = b"}}"
 ANCHOR = 64  # bytes before the ending by which a file is recognised
 STAMP = "%Y%m%dT%H%M%S.%fZ"
+UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """When a new file is begun: in a new month (UTC), or before one exceeds ``max_bytes``."""
+
+    monthly: bool = False
+    max_bytes: int | None = None
+
+
+NEVER = Rotation()
+
+
+def parse_rotation(text: str) -> Rotation:
+    """`never`, `monthly`, or a size such as `100 MB` (kB, MB, GB; powers of ten).
+
+    Raises ValueError for anything else.
+    """
+    if text in ("never", "monthly"):
+        return Rotation(monthly=text == "monthly")
+    found = re.fullmatch(r"([1-9]\d*) ?(kB|MB|GB)", text)
+    if not found:
+        raise ValueError(f"{text!r} is neither never nor monthly nor a size such as 100 MB")
+    return Rotation(max_bytes=int(found[1]) * UNITS[found[2]])
 
 
 @dataclass
@@ -171,8 +201,13 @@ def rotated_name(path: Path) -> Path:
 
 def rewrite(path: Path) -> None:
     """Bring ``path`` into the form that appends need, keeping all tables and documents; also makes
-    a missing or empty file. At every moment one of the two forms is there. Raises OSError."""
-    tables = json.loads(path.read_bytes() or b"{}") if path.exists() else {}
+    a missing or empty file. At every moment one of the two forms is there.
+
+    Raises DatabaseUnusable for what is not JSON, OSError."""
+    try:
+        tables = json.loads(path.read_bytes() or b"{}") if path.exists() else {}
+    except ValueError as error:
+        raise DatabaseUnusable(f"{path} is damaged: {error}; restore it from a copy") from error
     images = tables.pop(IMAGES, {})
     content = json.dumps({**tables, IMAGES: images}).encode()
     _write_temporary(path, content).replace(path)
@@ -198,3 +233,31 @@ def _sync_folder(path: Path) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def lock(path: Path) -> BaseFileLock:
+    """Keep other writers away from ``path`` until the lock is released.
+
+    Raises DatabaseUnusable where another process, which it names, or another part of this one has
+    it; OSError where the folder cannot be written to.
+    """
+    file = path.with_name(f"{path.name}.lock")
+    taken = FileLock(file, timeout=0, thread_local=False)
+    try:
+        taken.acquire()
+    except Timeout:
+        raise DatabaseUnusable(
+            f"{path} is in use by another worker ({_holder(file)}); stop it, or name another file"
+        ) from None
+    # Where a file system has no locks, filelock turns to one that writes the process id itself.
+    if isinstance(taken, FileLock):
+        with suppress(OSError):
+            file.write_text(f"{os.getpid()}\n")
+    return taken
+
+
+def _holder(file: Path) -> str:
+    with suppress(OSError):
+        if words := file.read_text().split():
+            return f"process {words[0]}"
+    return "process unknown"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from worker.database_file import Survey
-from worker.database_reader import Block
+from worker.database_reader import HEAD, Block
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,8 @@ CREATE INDEX line ON posts (state, turn);
 """
 _BY_TASK = "CREATE INDEX by_task ON records (task_id)"
 _OF_TASK = "seq IN (SELECT seq FROM records WHERE task_id = ?)"
-_RECORDED = "EXISTS (SELECT 1 FROM records WHERE records.task_id = begun.task_id)"
+_FORGET_BEGUN = """DELETE FROM begun
+    WHERE EXISTS (SELECT 1 FROM records WHERE records.task_id = begun.task_id)"""
 _LAST_TURN = "(SELECT ifnull(max(turn), 0) FROM posts WHERE state = 1)"
 
 
@@ -123,13 +124,13 @@ class Index:
         """Add what ``survey`` finds behind what is ``known`` of its file."""
         with self.transaction():
             self._fill(known.file, survey)
-            self._db.execute(f"DELETE FROM begun WHERE {_RECORDED}")
+            self._db.execute(_FORGET_BEGUN)
 
     def rebuild(self, surveys: Iterable[Survey]) -> None:
         """Make the index again from all files, oldest first; what is known of posts is kept."""
         with self.transaction():
             for statement in (
-                "CREATE TEMP TABLE old AS SELECT task_id, posts.* FROM posts JOIN records USING (seq)",
+                "CREATE TEMP TABLE old AS SELECT * FROM posts JOIN records USING (seq)",
                 *("DELETE FROM files", "DELETE FROM blocks", "DELETE FROM records"),
                 *("DELETE FROM posts", "DELETE FROM found", "DROP INDEX by_task"),
             ):
@@ -143,7 +144,7 @@ class Index:
                 """INSERT INTO posts SELECT records.seq, state, turn, failures, lease_id, reason
                 FROM old JOIN records USING (task_id) GROUP BY records.seq""",
                 "DROP TABLE old",
-                f"DELETE FROM begun WHERE {_RECORDED}",
+                _FORGET_BEGUN,
             ):
                 self._db.execute(statement)
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -191,7 +192,8 @@ class Index:
     def rotate(self, name: str, target: str) -> None:
         """Note that file ``name`` is now called ``target``, and that a new one took its name."""
         self._db.execute("UPDATE files SET name = ? WHERE name = ?", (target, name))
-        self._db.execute("INSERT INTO files (name) VALUES (?)", (name,))
+        query = "INSERT INTO files (name, end, top, anchor) VALUES (?, ?, 0, ?)"
+        self._db.execute(query, (name, len(HEAD), HEAD))
 
     def owe_found(self) -> None:
         """Owe all records that were found in the files, but for those whose post is known."""
@@ -230,29 +232,33 @@ class Index:
 
     def places(self, task_id: str) -> list[Place]:
         """Where the record of a task is said to stand."""
-        return self._places("WHERE task_id = ? ORDER BY seq", _blob(task_id))
+        return list(self._places("WHERE task_id = ? ORDER BY seq", _blob(task_id)))
+
+    def all_places(self) -> Iterator[Place]:
+        """Where all records are said to stand, oldest first."""
+        return self._places("ORDER BY seq")
 
     def next_owed(self, after: int | None) -> tuple[Place, int, str | None] | None:
         """Place, failures and lease of the first in line; or, by age, of the oldest whose ``seq``
         is larger than ``after``."""
         if after is None:
-            where, values = "state = 1 ORDER BY turn LIMIT 1", ()
+            where = "state = 1 ORDER BY turn"
         else:
             # The plus keeps SQLite from sorting all that is owed for each single one.
-            where, values = "+state = 1 AND seq > ? ORDER BY seq LIMIT 1", (after,)
-        query = f"SELECT seq, failures, lease_id FROM posts WHERE {where}"  # noqa: S608
-        found = self._db.execute(query, values).fetchone()
+            where = "+state = 1 AND seq > ? ORDER BY seq"
+        query = f"SELECT seq, failures, lease_id FROM posts WHERE {where} LIMIT 1"  # noqa: S608
+        found = self._db.execute(query, () if after is None else (after,)).fetchone()
         if found is None:
             return None
         seq, failures, lease = found
         (place,) = self._places("WHERE seq = ?", seq)
         return place, failures, None if lease is None else _text(lease)
 
-    def _places(self, where: str, *values: object) -> list[Place]:
+    def _places(self, rest: str, *values: object) -> Iterator[Place]:
         query = f"""SELECT seq, task_id, name, at, size FROM records
-            JOIN blocks ON blocks.id = block JOIN files ON files.id = file {where}"""  # noqa: S608
-        rows = self._db.execute(query, values)
-        return [Place(seq, _text(task_id), *place) for seq, task_id, *place in rows]
+            JOIN blocks ON blocks.id = block JOIN files ON files.id = file {rest}"""  # noqa: S608
+        for seq, task_id, *place in self._db.execute(query, values):
+            yield Place(seq, _text(task_id), *place)
 
     def forget(self, seq: int) -> None:
         """Drop the entry of a record that is not in its file."""
@@ -272,15 +278,9 @@ class Index:
         ).fetchall()
         return int(rows[0][0])
 
-    def totals(self) -> tuple[int, int]:
-        """The number of records with a task id, and of different tasks among them."""
-        query = "SELECT count(*), count(DISTINCT task_id) FROM records"
-        records, tasks = self._db.execute(query).fetchone()
-        return records, tasks
-
-    def states(self) -> Iterator[tuple[str, str, str | None]]:
-        """As `posting_states`."""
-        return _states(self._db)
+    def duplicates(self) -> int:
+        """The number of records whose task is recorded before."""
+        return int(self._value("SELECT count(*) - count(DISTINCT task_id) FROM records"))
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -302,12 +302,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _states(db: sqlite3.Connection) -> Iterator[tuple[str, str, str | None]]:
-    query = "SELECT task_id, state, reason FROM posts JOIN records USING (seq) ORDER BY seq"
-    for task_id, state, reason in db.execute(query):
-        yield _text(task_id), State(state).name.lower(), None if reason is None else _text(reason)
-
-
 def posting_states(path: Path) -> Iterator[tuple[str, str, str | None]]:
     """Task id, "owed", "posted" or "refused", and why, of each post of the database ``path``,
     oldest first; read-only, also while a worker runs. Nothing where there is no readable sidecar.
@@ -318,6 +312,10 @@ def posting_states(path: Path) -> Iterator[tuple[str, str, str | None]]:
         return
     try:
         with closing(sqlite3.connect(f"{sidecar.as_uri()}?mode=ro", uri=True)) as db:
-            yield from _states(db)
+            for task_id, state, reason in db.execute(
+                "SELECT task_id, state, reason FROM posts JOIN records USING (seq) ORDER BY seq"
+            ):
+                named = State(state).name.lower()
+                yield _text(task_id), named, None if reason is None else _text(reason)
     except sqlite3.Error as error:
         logger.warning("%s: cannot read what was posted: %s", sidecar, error)

@@ -21,8 +21,8 @@ _NAME = r'"((?:[^"\\]|\\.)*)"'
 _OPEN, _END = re.compile(r"\s*\{"), re.compile(r"\s*\}")
 _TABLE = re.compile(rf"\s*{_NAME}\s*:\s*\{{")
 _NEXT_TABLE = re.compile(rf"\s*,\s*{_NAME}\s*:\s*\{{")
-_KEY = re.compile(r'\s*"(\d+)"\s*:\s*(?=\{)')
-_NEXT_KEY = re.compile(r'\s*,\s*"(\d+)"\s*:\s*(?=\{)')
+_KEY = re.compile(r'\s*"(\d{1,18})"\s*:\s*(?=\{)')
+_NEXT_KEY = re.compile(r'\s*,\s*"(\d{1,18})"\s*:\s*(?=\{)')
 # What one append can leave behind the last whole document: a part of itself, or `}}` and a rest.
 _TORN = re.compile(r'(?s)(?:, ?)?(?:"\d*(?:"(?::(?: (?:\{.*)?)?)?)?)?|,?\}|\}\}.*')
 _BOUNDARY = re.compile(rb'\}, "(\d+)": \{')
@@ -200,7 +200,7 @@ def _large_blocks(file: BinaryIO, at: int) -> Iterator[Block]:
         block, top = text[: cut + 1], int(last[1]) - 1
         separators = block.count(b'}, "') - block.count(b'}, "task_id": ')
         try:
-            if separators == top - int(first[1]):
+            if separators == top - int(first[1]) and block.isascii():
                 task_ids = b"[%b]" % b",".join(_TASK.findall(block))
             else:
                 documents = _parse(block)

@@ -78,7 +78,7 @@ def _feed(queue: ImageQueue, url: str, samples: list[Sample], alarm: Alarm) -> N
         requests.put(f"{url}/threshold", json={"threshold": threshold}, timeout=10)
         logger.info("the server's threshold is now %g", threshold)
         for sample in part:
-            queue.add(sample.content, sample.name, threshold=sample.threshold)
+            queue.add(sample.content, sample.name, "image/jpeg", sample.threshold)
         done = queue.counts()["done"] + len(part)
         deadline = time.monotonic() + TIME_LIMIT
         while queue.counts()["done"] < done and not alarm.stop_requested:

@@ -2,6 +2,8 @@
 
 import logging
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from worker.backoff import Backoff, Outage
 from worker.database import Database, Owed
@@ -14,39 +16,55 @@ logger = logging.getLogger(__name__)
 class Poster:
     """Posts what is owed, oldest first, again and again until the server accepts or refuses it.
 
-    The client must be its own: a session is not shared between threads.
+    The client must be its own: a session is not shared between threads. ``ended`` is called when
+    the thread ends: a daemon must not live on without its poster.
     """
 
-    def __init__(self, client: ServerClient, database: Database, max_backoff: float) -> None:
+    def __init__(
+        self,
+        client: ServerClient,
+        database: Database,
+        max_backoff: float,
+        *,
+        ended: Callable[[], None],
+    ) -> None:
         self._client = client
         self._database = database
         self._backoff = Backoff(max_backoff)
         self._outage = Outage("posting results", logger)
         self._wake = threading.Event()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="poster")
+        self._ended = ended
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="poster")
+        self._running: Future[None] | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        self._running = self._executor.submit(self._run)
+        self._running.add_done_callback(lambda _: self._ended())
 
     def notify(self) -> None:
         """Say that something new is owed."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Finish the post in hand and end; the rest is posted after the next start."""
+        """Finish the post in hand and end; the rest is posted after the next start.
+
+        Raises what ended the thread before, if anything did.
+        """
         self._stop.set()
         self._wake.set()
-        self._thread.join()
+        self._executor.shutdown()
+        if self._running is not None:
+            self._running.result()
 
     def _run(self) -> None:
         while not self._stop.is_set():
             self._wake.clear()
-            owed = self._database.next_owed()
-            if owed is None:
-                self._wake.wait()
-                continue
             try:
+                owed = self._database.next_owed()
+                if owed is None:
+                    self._wake.wait()
+                    continue
                 post(self._client, self._database, owed)
             except RetryLater as error:
                 wait = self._backoff.next_wait(error)

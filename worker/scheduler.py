@@ -93,21 +93,17 @@ def _load_pipeline(config: Config) -> "Pipeline":
     return Pipeline(config)
 
 
-def run(config: Config, alarm: Alarm, *, stored: Callable[[], None] = lambda: None) -> None:
-    """Run the daemon until ``alarm`` asks to stop; ``stored`` is called after each record.
+def run(config: Config, alarm: Alarm) -> None:
+    """Run the daemon until ``alarm`` asks to stop.
 
     Raises UsageError for weights that cannot be used, DatabaseUnusable for a locked or damaged
     file. Neither an unreachable server nor a full disk ends it.
     """
+    network = _network(config)
     backoff, outage = Backoff(config.worker.max_backoff), Outage("polling", logger)
     with _open_database(config) as database, Metronome(alarm, config.worker.poll_interval) as beat:
-        poster = Poster(_client(config), database, config.worker.max_backoff)
-
-        def on_stored() -> None:
-            poster.notify()
-            stored()
-
-        poller = _poller(config, database, on_stored)
+        poster = Poster(_client(config), database, config.worker.max_backoff, ended=alarm.stop)
+        poller = _poller(config, database, network, poster.notify)
         poster.start()
         logger.info(
             "polling %s%s every %g s, storing to %s",
@@ -139,8 +135,9 @@ def run_once(config: Config, alarm: Alarm) -> int:
 
     Raises what `run` raises, and RetryLater at the first fault.
     """
+    network = _network(config)
     with _open_database(config) as database:
-        poller = _poller(config, database, lambda: None)
+        poller = _poller(config, database, network, lambda: None)
         while not alarm.stop_requested and poller.step() is Found.IMAGE:
             pass
         client, tried = _client(config), 0
@@ -165,14 +162,18 @@ def _client(config: Config) -> ServerClient:
     return ServerClient(config.server, config.worker.id)
 
 
-def _poller(config: Config, database: Database, stored: Callable[[], None]) -> Poller:
-    # Read before the network is loaded, so that a wrong file ends the process at once.
+def _network(config: Config) -> str:
+    """The network's name; read first of all, so that a wrong file ends the process at once."""
     _, facts = read_weights(config.classification.weights)
+    return facts.network
+
+
+def _poller(config: Config, database: Database, network: str, stored: Callable[[], None]) -> Poller:
     return Poller(
         _client(config),
         database,
         LazyPipeline(config).analyze,
         worker=config.worker.id,
-        network=facts.network,
+        network=network,
         stored=stored,
     )
