@@ -183,12 +183,11 @@ def test_a_users_mistake_gets_one_clear_message(
     assert says in done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_gets_one_clear_message(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    done = run_worker(tmp_path)
+def test_a_folder_that_takes_no_file_gets_one_clear_message(tmp_path: Path) -> None:
+    # Not even root may write there.
+    done = run_worker(tmp_path, "--set", "database.path=/proc/results.json")
     assert done.returncode == 5
-    assert "results.json" in done.stderr
+    assert "/proc/results.json" in done.stderr
 
 
 def test_check_says_a_line_each_and_ends_with_the_first_failure(
@@ -219,7 +218,7 @@ def test_analyze_prints_stores_and_draws_what_it_finds(tmp_path: Path, pictures:
     assert done.returncode == 0
     first, second = (line.split("\t") for line in done.stdout.splitlines())
     assert first[0].endswith("astronaut.jpg")
-    assert first[2].startswith("1: happiness 0.")
+    assert first[2].startswith("1: happiness ")
     assert second[0].endswith("coffee.jpg")
     assert second[2] == "no face"
     assert (tmp_path / "drawn" / "astronaut.jpg").read_bytes()[:2] == b"\xff\xd8"

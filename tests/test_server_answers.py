@@ -89,6 +89,20 @@ def test_no_file_name_ever_leads_anywhere(text: str, form: str) -> None:
         assert len(name or "") <= 255
 
 
+@pytest.mark.parametrize(
+    ("headers", "document"),
+    [
+        ({"Content-Disposition": 'inline; filename="' + ";" * 65_000}, {}),
+        ({}, {"file_name": "a" * 40_000_000}),
+        ({}, {"task_id": "a" * 40_000_000}),
+    ],
+)
+def test_no_long_text_keeps_us_busy(headers: dict[str, str], document: dict[str, object]) -> None:
+    begin = time.monotonic()
+    read_offer(headers, document)
+    assert time.monotonic() - begin < 1
+
+
 @given(st.text(max_size=2_000), st.text(max_size=2_000))
 @example("a\x00", "a")
 @example("\ud800", "\ud801")
@@ -160,6 +174,7 @@ def test_anything_else_is_no_threshold(value: object) -> None:
 @given(st.floats() | st.integers() | st.text() | st.booleans() | st.none() | header_texts)
 @example(-0.0)
 @example("-0")
+@example("\x1c0")
 def test_a_parsed_threshold_is_within_0_and_1(value: object) -> None:
     threshold = parse_threshold(value)
 

@@ -85,11 +85,13 @@ def _demo(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from worker.demo import demo
+    from worker.terminal import save_svg
 
-    console = Console(record=options.svg is not None)
+    drawn = bool(options.svg)
+    console = Console(record=drawn, force_terminal=drawn or None, width=110 if drawn else None)
     complete = demo(config, alarm, console, options.output)
-    if options.svg:
-        console.save_svg(str(options.svg), title="make demo")
+    if drawn:
+        save_svg(console, options.svg, "make demo")
     return 0 if complete else EXIT_FAILED
 
 

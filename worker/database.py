@@ -35,6 +35,7 @@ from worker.database_file import (
     read_anchor,
     rewrite,
     rotated_name,
+    undo_rotation,
 )
 from worker.database_index import Index, State, posting_states
 from worker.database_reader import (
@@ -119,16 +120,20 @@ class Database:
         self._mutex = threading.RLock()
         self._torn_bytes: int | None = None
         self._unnoted: list[Callable[[], None]] = []
+        self._close_file: Callable[[], None] = lambda: None
+        if not self.path.parent.is_dir():
+            raise DatabaseUnusable(f"cannot use {path}: there is no folder {self.path.parent}")
         try:
             with ExitStack() as stack:
                 stack.callback(lock(self.path).release)
+                undo_rotation(self.path)
                 if not self.path.exists() or not self.path.stat().st_size:
                     rewrite(self.path)
                 self._month = _month(self.path.stat().st_mtime)
                 self._index = Index(self._sidecar)
                 stack.callback(lambda: self._index.close())
-                self._catch_up()
-                stack.callback(lambda: self._file.close())
+                stack.callback(lambda: self._close_file())
+                self._healing(self._catch_up)
                 self._stack = stack.pop_all()
         except OSError as error:
             raise DatabaseUnusable(f"cannot use {path}: {error.strerror or error}") from error
@@ -166,7 +171,9 @@ class Database:
             self._index.owe_found()
         if survey.torn is not None:
             self._torn_bytes = len(survey.torn)
+        self._close_file()
         self._file = RecordFile(survey)
+        self._close_file = self._file.close
 
     def _healing(self, action: Callable[[], T]) -> T:
         try:
@@ -179,7 +186,6 @@ class Database:
             self._index.discard()
             self._index = Index(self._sidecar)
             self._unnoted.clear()
-            self._file.close()
             self._catch_up()
             return action()
 
@@ -330,7 +336,6 @@ class Database:
         family = [*rotated_files(self.path), self.path]
         documents, agrees = compare(family, self._index)
         if not agrees:
-            self._file.close()
             self._catch_up(anew=True)
         return Verification(
             files=len(family),

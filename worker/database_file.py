@@ -109,8 +109,9 @@ class RecordFile:
         self.anchor = survey.anchor()
         self._spoiled = False
         self._handle = self.path.open("r+b", buffering=0)
-        if survey.torn is not None:
+        if survey.torn:
             self._set_aside(survey.torn)
+        if survey.torn is not None:
             self._restore()
 
     def _set_aside(self, torn: bytes) -> None:
@@ -127,6 +128,7 @@ class RecordFile:
 
     @property
     def empty(self) -> bool:
+        """Whether "images" holds no document."""
         return self.anchor.endswith(b"{")
 
     def append(self, text: str) -> tuple[int, int]:
@@ -174,18 +176,21 @@ class RecordFile:
         fresh = _write_temporary(self.path, HEAD + CLOSE)
         self._handle.close()
         try:
-            self.path.replace(target)
             try:
-                fresh.replace(self.path)
-            except OSError:
-                target.replace(self.path)
-                raise
+                target.hardlink_to(self.path)  # so that no reader ever misses the file
+            except (OSError, NotImplementedError):
+                self.path.replace(target)
+            fresh.replace(self.path)
             self.end, self.top, self.anchor = len(HEAD), 0, HEAD
+        except OSError:
+            undo_rotation(self.path)
+            raise
         finally:
             self._handle = self.path.open("r+b", buffering=0)
         _sync_folder(self.path)
 
     def close(self) -> None:
+        """Close the file; nothing is left to be written."""
         self._handle.close()
 
 
@@ -197,6 +202,15 @@ def rotated_name(path: Path) -> Path:
         last = datetime.strptime(text, STAMP).replace(tzinfo=UTC)
         now = max(now, last + timedelta(microseconds=1))
     return path.with_name(f"{path.stem}.{now.strftime(STAMP)}{path.suffix}")
+
+
+def undo_rotation(path: Path) -> None:
+    """Take back a rotation that was interrupted before the new file was there. Raises OSError."""
+    for latest in rotated_files(path)[-1:]:
+        if not path.exists():
+            latest.replace(path)
+        elif latest.samefile(path):
+            latest.unlink()
 
 
 def rewrite(path: Path) -> None:
@@ -226,8 +240,8 @@ def _write_temporary(path: Path, content: bytes) -> Path:
 
 
 def _sync_folder(path: Path) -> None:
-    """Make a rename durable; Windows can neither open a folder nor needs it."""
-    if os.name == "posix":
+    """Make a rename durable, on systems where a folder can be opened (not on Windows)."""
+    with suppress(OSError):
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -102,6 +102,7 @@ class Index:
         self._delete()
 
     def close(self) -> None:
+        """Close the connection."""
         self._db.close()
 
     @contextmanager
@@ -267,6 +268,7 @@ class Index:
             self._db.execute("DELETE FROM posts WHERE seq = ?", (seq,))
 
     def owed_count(self) -> int:
+        """The number of records still to be posted."""
         return int(self._value("SELECT count(*) FROM posts WHERE state = 1"))
 
     def begin(self, task_id: str) -> int:
@@ -288,7 +290,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("PRAGMA cache_size = -16000")
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version == 0:
             db.executescript(

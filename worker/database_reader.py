@@ -23,8 +23,9 @@ _TABLE = re.compile(rf"\s*{_NAME}\s*:\s*\{{")
 _NEXT_TABLE = re.compile(rf"\s*,\s*{_NAME}\s*:\s*\{{")
 _KEY = re.compile(r'\s*"(\d{1,18})"\s*:\s*(?=\{)')
 _NEXT_KEY = re.compile(r'\s*,\s*"(\d{1,18})"\s*:\s*(?=\{)')
-# What one append can leave behind the last whole document: a part of itself, or `}}` and a rest.
-_TORN = re.compile(r'(?s)(?:, ?)?(?:"\d*(?:"(?::(?: (?:\{.*)?)?)?)?)?|,?\}|\}\}.*')
+# What one append can leave behind the last whole document: a part of itself, a brace of what was
+# there, zeros that a power cut leaves; or a whole ending and a rest.
+_TORN = re.compile(r'(?s)(?:, ?)?(?:"\d*(?:"(?::(?: (?:\{.*)?)?)?)?)?\}?(?:\0.*)?|\}\}.*')
 _BOUNDARY = re.compile(rb'\}, "(\d+)": \{')
 _FIRST = re.compile(rb'(?:, )?"(\d+)": \{')
 _TASK = re.compile(rb'"task_id": ("[^"\\]*(?:\\.[^"\\]*)*")')

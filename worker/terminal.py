@@ -1,7 +1,9 @@
 """What a person sees: tables and progress bars on a terminal, plain lines in a pipe."""
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -28,6 +30,12 @@ def show_table(
     for row in rows:
         table.add_row(*(Text(safe(value)) for value in row))
     console.print(table)
+
+
+def save_svg(console: Console, path: Path, title: str) -> None:
+    """Write what a recording console showed as a picture that fetches nothing when it is opened."""
+    picture = console.export_svg(title=title)
+    path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL))
 
 
 def progress_bar() -> Progress:
