@@ -1,9 +1,9 @@
 """One HTTP request that keeps one deadline and hands out a bounded body, whatever the server does.
 
-It stands on urllib3 and not on requests: a requests session reads the whole body of a redirect,
-however large, before it hands it over, and takes passwords, proxies and certificate authorities
-from the environment. Nothing here looks at the environment: proxies in it are not used either,
-since a token must not pass through a host that worker.ini does not name.
+A plain requests session bounds neither: its time-out holds for each read anew, and it reads the
+whole body of a redirect, however large, before it hands it over. It also takes passwords, proxies
+and certificate authorities from the environment; this one does not look there, not for proxies
+either, since a token must not pass through a host that worker.ini does not name.
 """
 
 import http.client
@@ -16,13 +16,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 
-import certifi
+import requests
 import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 from urllib3.util.connection import create_connection
 
@@ -123,6 +126,25 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _TimedHTTPSConnection
 
 
+class _TimedAdapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+class _Session(requests.Session):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.headers.clear()
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _TimedAdapter())
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None, whatever the answer: a redirect that is not followed is not read either."""
+
+
 class Answer:
     """What the server answered; its body is read on demand, before the request's ``with`` ends."""
 
@@ -165,15 +187,13 @@ class HttpDownload:
     """
 
     def __init__(self, *, timeout: float, ca_file: Path | None) -> None:
-        authorities = str(ca_file or certifi.where())
+        self._authorities = str(ca_file or DEFAULT_CA_BUNDLE_PATH)
         try:
-            ssl.create_default_context(cafile=authorities)
+            ssl.create_default_context(cafile=self._authorities)
         except OSError as error:
-            raise UsageError(f"[server] ca_file: cannot use {authorities}: {error}") from error
+            raise UsageError(f"[server] ca_file: cannot use {ca_file}: {error}") from error
         self._timeout = timeout
-        # By file, so that a renewed one holds from the next connection on.
-        self._pools = urllib3.PoolManager(cert_reqs="CERT_REQUIRED", ca_certs=authorities)
-        self._pools.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        self._session = _Session()
 
     @contextmanager
     def request(
@@ -192,7 +212,7 @@ class HttpDownload:
                 if (response.length_remaining or 0) <= CHUNK:
                     # Only a connection whose answer was read to its end can serve again.
                     with suppress(HTTPError, OSError):
-                        response.read(CHUNK)
+                        response.read(CHUNK, decode_content=True)
             finally:
                 response.close()
         finally:
@@ -208,25 +228,29 @@ class HttpDownload:
     ) -> urllib3.BaseHTTPResponse:
         while True:
             try:
-                return self._pools.request(
+                response = self._session.request(
                     method,
                     url,
                     headers=headers,
-                    body=body,
+                    data=body,
                     timeout=self._timeout,
-                    redirect=False,
-                    retries=False,
-                    preload_content=False,
+                    allow_redirects=False,
+                    stream=True,
+                    # For each request: what a session holds gives way to the environment.
+                    verify=self._authorities,
                 )
             except (HTTPError, OSError, UnicodeError) as error:
                 # The server may close an idle connection at the moment it is used again.
-                stale = isinstance(error, ProtocolError) and not exchange.connected
+                stale = not isinstance(error, requests.Timeout) and not exchange.connected
                 if not stale or exchange.heard:
                     raise ServerUnreachable(f"{_origin(url)}: {_why(error)}") from error
+            else:
+                answered: urllib3.BaseHTTPResponse = response.raw
+                return answered
 
     def close(self) -> None:
         """Close the connections that are kept open."""
-        self._pools.clear()
+        self._session.close()
 
 
 def _origin(url: str) -> str:
