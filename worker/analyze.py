@@ -79,18 +79,26 @@ def analyze_files(
 
 
 def draw(picture: Picture, faces: Iterable[Face], threshold: float) -> Picture:
-    """Draw boxes and the emotions that reach the threshold into uint8 ``(height, width, 3)``."""
-    unit = max(1, round(min(picture.shape[:2]) / 400))
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.45 * unit
+    """Draw boxes and the emotions that reach the threshold into uint8 ``(height, width, 3)``.
+
+    The words stand below the box, above it where there is no room below, as wide as the box.
+    """
     for number, face in enumerate(faces, 1):
         box = face.box
-        cv2.rectangle(picture, (box.x1, box.y1), (box.x2, box.y2), COLOR, 2 * unit)
+        size = min(max((box.x2 - box.x1) / 250, 0.4), 3.0)
+        step, stroke = round(32 * size), max(1, round(2 * size))
+        cv2.rectangle(picture, (box.x1, box.y1), (box.x2, box.y2), COLOR, stroke)
         named = emotions(face_entry(number, face, threshold))
-        lines = [str(number), *(f"{name} {value:.2f}" for name, value in named)]
-        for row, line in enumerate(lines, 1):
-            corner = (box.x1 + 4 * unit, box.y1 + row * 16 * unit)
-            cv2.putText(picture, line, corner, font, size, (0, 0, 0), 3 * unit, cv2.LINE_AA)
-            cv2.putText(picture, line, corner, font, size, COLOR, unit, cv2.LINE_AA)
+        lines = [f"{name} {value:.2f}" for name, value in named] or ["-"]
+        below = box.y2 + len(lines) * step <= picture.shape[0]
+        first = box.y2 + step if below else box.y1 - (len(lines) - 1) * step - step // 3
+        for row, line in enumerate([f"{number} {lines[0]}", *lines[1:]]):
+            place = (box.x1, first + row * step)
+            for color, width in (((0, 0, 0), 3 * stroke), (COLOR, stroke)):
+                cv2.putText(
+                    *(picture, line, place, cv2.FONT_HERSHEY_SIMPLEX, size, color, width),
+                    cv2.LINE_AA,
+                )
     return picture
 
 

@@ -50,9 +50,11 @@ def demo(config: Config, alarm: Alarm, console: Console, output: Path) -> bool:
         config = config.model_copy(update=sections)
         feeder = threading.Thread(target=_feed, args=(queue, server.url, samples, alarm))
         feeder.start()
-        run(config, alarm)
-        alarm.stop()
-        feeder.join()
+        try:
+            run(config, alarm)
+        finally:
+            alarm.stop()
+            feeder.join()
         received = requests.get(f"{server.url}/results", timeout=10).json()
     tasks = {record["task_id"] for record in received}
     recorded = [record for record in read_records(database) if record.get("task_id") in tasks]
@@ -73,16 +75,18 @@ def demo(config: Config, alarm: Alarm, console: Console, output: Path) -> bool:
 
 def _feed(queue: ImageQueue, url: str, samples: list[Sample], alarm: Alarm) -> None:
     """Hand in half of the images, change the threshold, hand in the rest, stop when all is done."""
-    half = len(samples) // 2
-    for part, threshold in ((samples[:half], FIRST_THRESHOLD), (samples[half:], SECOND_THRESHOLD)):
+    half, deadline = len(samples) // 2, time.monotonic() + TIME_LIMIT
+    for first, last, threshold in (
+        (0, half, FIRST_THRESHOLD),
+        (half, len(samples), SECOND_THRESHOLD),
+    ):
         requests.put(f"{url}/threshold", json={"threshold": threshold}, timeout=10)
         logger.info("the server's threshold is now %g", threshold)
-        for sample in part:
+        for sample in samples[first:last]:
             queue.add(sample.content, sample.name, "image/jpeg", sample.threshold)
-        done = queue.counts()["done"] + len(part)
-        deadline = time.monotonic() + TIME_LIMIT
-        while queue.counts()["done"] < done and not alarm.stop_requested:
-            if time.monotonic() > deadline:
-                break
+        while queue.counts()["done"] < last:
+            if alarm.stop_requested or time.monotonic() > deadline:
+                alarm.stop()
+                return
             time.sleep(0.05)
     alarm.stop()
