@@ -1,5 +1,6 @@
 """Training on a tiny data set made here: it learns, resumes, and writes usable weights."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from worker.classification import Classifier
+from worker.cli import main
 from worker.emotions import EMOTIONS
 from worker.errors import UsageError
 from worker.training import train as train_module
@@ -117,3 +119,17 @@ def test_too_little_data_and_unknown_networks_are_refused(data: Path, tmp_path: 
         run("custom_net", 64)
     with pytest.raises(UsageError, match="unknown network 'deep_net'; known: custom_net"):
         run("deep_net", 8)
+
+
+def test_the_commands_train_and_evaluate_from_one_to_the_other(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, figures = tmp_path / "w.safetensors", tmp_path / "figures.json"
+    train_flags = ["--epochs", "1", "--batch-size", "8", "--output", str(weights)]
+    assert main(["train", "--data", str(data), *train_flags]) == 0
+    assert "epoch 1/1: loss" in capsys.readouterr().out
+    split = ["--split", "FER2013Valid", "--weights", str(weights), "--json", str(figures)]
+    assert main(["evaluate", "emotions", "--data", str(data), *split]) == 0
+    written = json.loads(figures.read_text())
+    assert written == json.loads(capsys.readouterr().out)
+    assert (written["network"], written["samples"]) == ("custom_net", 16)

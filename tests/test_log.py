@@ -1,0 +1,46 @@
+"""The log: one line an event, whatever a server put into it."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from worker.config import LogConfig
+from worker.log import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    root, own = logging.getLogger(), logging.getLogger("worker")
+    before = root.handlers[:], root.level, own.level
+    yield
+    root.handlers[:], own.level = before[0], before[2]
+    root.setLevel(before[1])
+
+
+def test_a_text_line_has_time_level_and_message_and_stays_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging(LogConfig())
+    logging.getLogger("worker.poller").info("file=%s", "a\nb\x1b[31m")
+    logging.getLogger("worker.poller").debug("unseen")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.split()[1:] == [
+        "INFO",
+        "file=a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}[31m",
+    ]
+    assert line[4] == "-" and line.split()[0].endswith("Z")
+
+
+def test_a_json_line_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogConfig(level="DEBUG", format="json"))
+    try:
+        raise ValueError("a fault")
+    except ValueError:
+        logging.getLogger("worker.poller").exception("file=%s", 'a"b\n')
+    (line,) = capsys.readouterr().err.splitlines()
+    entry = json.loads(line)
+    assert entry["message"] == 'file=a"b\n'
+    assert (entry["level"], entry["logger"]) == ("ERROR", "worker.poller")
+    assert "a fault" in entry["exception"]
