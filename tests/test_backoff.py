@@ -34,6 +34,10 @@ def test_no_wait_is_longer_than_the_longest(longest: float, faults: int) -> None
     assert backoff.next_wait(RetryLater("busy", wait=1e9)) == longest
 
 
+def test_a_server_that_asks_for_no_wait_at_all_gets_the_usual_one() -> None:
+    assert Backoff(60, lambda low, high: high).next_wait(RetryLater("busy", wait=0.0)) == 1
+
+
 def test_fifty_workers_do_not_come_back_at_once() -> None:
     waits = []
     for _ in range(50):

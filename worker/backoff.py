@@ -26,7 +26,7 @@ class Backoff:
         """Seconds to wait after this fault; what the server asked for counts, up to ``longest``."""
         bound = min(self._longest, FIRST_WAIT * 2 ** min(self._faults, 30))
         self._faults += 1
-        if error.wait is not None:
+        if error.wait:  # one that asks for 0 seconds would keep both sides busy
             return min(error.wait, self._longest)
         return self._draw(0, bound)
 
