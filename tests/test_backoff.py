@@ -1,6 +1,8 @@
 """How long to wait after faults, and what the log says of an outage."""
 
 import logging
+import random
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -68,3 +70,27 @@ def test_an_outage_is_logged_when_it_starts_when_its_kind_changes_and_when_it_en
         ("ERROR", "polling: 401: look at token_file; next try in 3.0 s"),
         ("INFO", "polling: works again after 3600.0 s"),
     ]
+
+
+def test_after_an_hours_outage_fifty_workers_come_back_spread_with_two_log_lines_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    back_at, polls = 3600.0, []
+    for number in range(50):
+        now = 0.0
+        draw = random.Random(number).uniform
+        backoff = Backoff(60, draw)
+        outage = Outage("polling", logging.getLogger("test"), clock=lambda: now)  # noqa: B023
+        while now < back_at:
+            wait = backoff.next_wait(ServerUnreachable("refused"))
+            outage.fault(ServerUnreachable("refused"), wait)
+            now += wait
+        outage.over()
+        polls.append(now)
+    seconds = Counter(int(poll) for poll in polls)
+    assert max(seconds.values()) <= 10
+    assert max(polls) <= back_at + 60
+    assert len(caplog.records) == 2 * 50
+    lengths = [float(r.getMessage().split()[-2]) for r in caplog.records[1::2]]
+    assert lengths == [pytest.approx(poll, abs=0.1) for poll in polls]

@@ -305,3 +305,19 @@ def test_a_missing_package_is_named_without_a_traceback(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "the package scipy is missing" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_results_mends_a_torn_tail_and_reads_while_a_worker_writes(
+    server: ScriptedServer, tmp_path: Path, pictures: Path
+) -> None:
+    file = tmp_path / "results.json"
+    run_worker(tmp_path, "analyze", str(pictures), "--database", "results.json")
+    torn = file.read_bytes()[:-2] + b', "3": {"file_na'
+    file.write_bytes(torn)
+    assert len(run_worker(tmp_path, "results").stdout.splitlines()) == 2
+    assert len(TinyDB(file).table("images")) == 2
+    process = start(tmp_path, "--url", server.url)
+    wait_for(lambda: server.requests)
+    assert len(run_worker(tmp_path, "results").stdout.splitlines()) == 2
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -442,7 +443,7 @@ class TestOneRecordATask:
             sidecar(path).unlink()
         assert task_ids(path) == ids
 
-    @few
+    @settings(few, max_examples=12)
     @given(start=st.integers(0, 20), pages=st.integers(1, 20), content=st.sampled_from([0, 7, 255]))
     def test_no_lost_page_of_the_index_doubles_a_record(
         self, fresh: Path, start: int, pages: int, content: int
@@ -633,6 +634,22 @@ class TestPosts:
             assert line(database) == stored
             assert database.append(record("new"))
         assert task_ids(path) == [*stored, "new"]
+
+    def test_a_long_line_does_not_slow_the_posts_down(self, fresh: Path) -> None:
+        def seconds_a_post(pending: int) -> float:
+            path = new_path(fresh)
+            path.write_text(json.dumps({"images": {n: record(f"t{n}") for n in range(1, pending)}}))
+            with Database(path, owe=True) as database:
+                names = [f"new{n}" for n in range(50)]
+                start = time.perf_counter()
+                for name in names:
+                    database.append(record(name))
+                    database.owe_again(name, "l")
+                    database.mark_failed(name)
+                    database.mark_posted(name)
+                return time.perf_counter() - start
+
+        assert seconds_a_post(40_000) < 5 * seconds_a_post(40)
 
     def test_a_poster_thread_works_beside_the_main_thread(self, path: Path) -> None:
         names = [f"t{n}" for n in range(200)]

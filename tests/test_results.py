@@ -88,6 +88,8 @@ def test_a_person_reads_the_surest_emotion_first() -> None:
     assert faces_text(EMPTY) == "no face"
     assert faces_text(LOST) == "error: it does not decode"
     assert [row[2] for row in table_rows(ALL)] == ["0.2", "0.5", "-", "0.2"]
+    posts = {"t1": "posted", "t3": "status 422"}
+    assert [row[4] for row in table_rows(ALL, posts)] == ["posted", "-", "status 422", "-"]
 
 
 def test_json_lines_are_the_records_as_they_stand() -> None:

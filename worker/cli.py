@@ -134,7 +134,7 @@ def _results(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from worker import results
-    from worker.database import read_records, verify
+    from worker.database import posting_states, read_records, repair, verify
     from worker.terminal import show_table
 
     path: Path = options.database or config.database.path
@@ -148,14 +148,16 @@ def _results(options: argparse.Namespace) -> int:
         since=results.parse_time(options.since) if options.since else None,
         until=results.parse_time(options.until) if options.until else None,
     )
+    repair(path)
     selected = results.select(read_records(path), chosen, options.last)
     if options.json:
         results.write_json(selected, sys.stdout)
     elif options.csv:
         results.write_csv(selected, sys.stdout)
     else:
-        columns = ("processed", "file", "threshold", "faces")
-        show_table(str(path), columns, results.table_rows(selected), Console())
+        columns = ("processed", "file", "threshold", "faces", "post")
+        posts = {task: reason or state for task, state, reason in posting_states(path)}
+        show_table(str(path), columns, results.table_rows(selected, posts), Console())
     return 0
 
 

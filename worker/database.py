@@ -58,6 +58,7 @@ __all__ = [
     "parse_rotation",
     "posting_states",
     "read_records",
+    "repair",
     "verify",
 ]
 
@@ -345,6 +346,16 @@ class Database:
             index_agrees=agrees,
             owed=self._index.owed_count(),
         )
+
+
+def repair(path: Path) -> None:
+    """Mend what a crash left of ``path``, if it is there and no worker uses it.
+
+    What is wrong with it beyond that is said by whoever reads it.
+    """
+    if path.exists():
+        with suppress(DatabaseUnusable):
+            Database(path).close()
 
 
 def verify(path: Path) -> Verification:

@@ -35,7 +35,8 @@ CREATE TABLE posts (seq INTEGER PRIMARY KEY, state INTEGER, turn INTEGER,
 CREATE INDEX line ON posts (state, turn);
 """
 _BY_TASK = "CREATE INDEX by_task ON records (task_id)"
-_OF_TASK = "seq IN (SELECT seq FROM records WHERE task_id = ?)"
+# A plus keeps SQLite from going through all that is owed, be it to find one or to sort them.
+_OWED_OF_TASK = "+state = 1 AND seq IN (SELECT seq FROM records WHERE task_id = ?)"
 _FORGET_BEGUN = """DELETE FROM begun
     WHERE EXISTS (SELECT 1 FROM records WHERE records.task_id = begun.task_id)"""
 _LAST_TURN = "(SELECT ifnull(max(turn), 0) FROM posts WHERE state = 1)"
@@ -219,7 +220,7 @@ class Index:
 
     def settle(self, task_id: str, state: State, reason: str | None = None) -> None:
         """Note that what is owed was posted or refused."""
-        query = f"UPDATE posts SET state = ?, reason = ? WHERE state = 1 AND {_OF_TASK}"  # noqa: S608
+        query = f"UPDATE posts SET state = ?, reason = ? WHERE {_OWED_OF_TASK}"  # noqa: S608
         self._db.execute(query, (state, _blob(reason), _blob(task_id)))
 
     def fail(self, task_id: str) -> None:
@@ -227,7 +228,7 @@ class Index:
         self._db.execute(
             f"""UPDATE posts SET failures = failures + 1,
             turn = iif((failures + 1) % ?, turn, 1 + {_LAST_TURN})
-            WHERE state = 1 AND {_OF_TASK}""",  # noqa: S608
+            WHERE {_OWED_OF_TASK}""",  # noqa: S608
             (COUNTED_FAILURES, _blob(task_id)),
         )
 
@@ -245,7 +246,6 @@ class Index:
         if after is None:
             where = "state = 1 ORDER BY turn"
         else:
-            # The plus keeps SQLite from sorting all that is owed for each single one.
             where = "+state = 1 AND seq > ? ORDER BY seq"
         query = f"SELECT seq, failures, lease_id FROM posts WHERE {where} LIMIT 1"  # noqa: S608
         found = self._db.execute(query, () if after is None else (after,)).fetchone()

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatch
@@ -85,8 +85,11 @@ def emotions(face: dict[str, Any]) -> list[tuple[str, float]]:
     return sorted(named, key=lambda pair: -pair[1])
 
 
-def table_rows(records: Iterable[Record]) -> Iterator[tuple[str, str, str, str]]:
-    """Time, file, threshold and faces of each record."""
+def table_rows(
+    records: Iterable[Record], posts: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, ...]]:
+    """Time, file, threshold and faces of each record; with ``posts``, what became of its post, by
+    task id, as well."""
     for record in records:
         threshold = record.get("threshold")
         yield (
@@ -94,6 +97,7 @@ def table_rows(records: Iterable[Record]) -> Iterator[tuple[str, str, str, str]]
             str(record["file_name"]),
             "-" if threshold is None else f"{threshold:g}",
             faces_text(record),
+            *(() if posts is None else (posts.get(record.get("task_id", ""), "-"),)),
         )
 
 
