@@ -31,7 +31,8 @@ from worker.demo_images import sample_images
 from worker.demo_server import DemoServer, ImageQueue, create_app
 
 LEASE = 4.0  # seconds, after which an image that was lost on the way is given out again
-STALL = 2.5  # seconds, more than the daemon's time-out
+TIMEOUT = 0.7  # seconds, the daemon's
+STALL = 0.9  # seconds
 FAULTS = ("500", "429", "reset", "stall", "drip", "half", "html", "again", "lost")
 
 Answer = tuple[str, list[tuple[str, str]], bytes]
@@ -116,7 +117,7 @@ def start_daemon(folder: Path, url: str) -> subprocess.Popen[bytes]:
     settings = {
         "server.url": url,
         "server.results_path": "/results",
-        "server.timeout": "2",
+        "server.timeout": str(TIMEOUT),
         "worker.poll_interval": "0.5",
         "worker.max_backoff": "2",
         "database.path": str(folder / "results.json"),

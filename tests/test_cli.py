@@ -22,6 +22,7 @@ from worker.config import PROJECT
 from worker.demo_server import DemoServer, ImageQueue, create_app
 from worker.errors import (
     DatabaseUnusable,
+    DiskRefuses,
     ImageLost,
     RetryLater,
     ServerRefuses,
@@ -86,6 +87,7 @@ def pictures(tmp_path: Path) -> Path:
         (ServerRefuses("x", status=401), 4),
         (ServerRefuses("x", status=403), 4),
         (ServerRefuses("x", status=404), 2),
+        (DiskRefuses("x"), 1),
         (ImageLost("x", "y"), 1),
     ],
 )

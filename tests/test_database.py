@@ -21,7 +21,6 @@ from tinydb.table import Document
 from worker.database import (
     NEVER,
     Database,
-    DiskRefuses,
     Owed,
     Rotation,
     parse_rotation,
@@ -29,7 +28,7 @@ from worker.database import (
     read_records,
     verify,
 )
-from worker.errors import DatabaseUnusable, RetryLater
+from worker.errors import DatabaseUnusable, DiskRefuses, RetryLater
 
 Record = dict[str, Any]
 

@@ -91,7 +91,8 @@ FULL = """
 import json, resource, sys
 from pathlib import Path
 from tinydb import TinyDB
-from worker.database import Database, DiskRefuses
+from worker.database import Database
+from worker.errors import DiskRefuses
 from worker.errors import RetryLater
 
 path, limit, size = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])

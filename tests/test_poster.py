@@ -11,7 +11,7 @@ import pytest
 from tests.scripted_server import Reply, ScriptedServer
 from worker.config import ServerConfig
 from worker.database import Database
-from worker.errors import RetryLater, ServerUnreachable
+from worker.errors import RetryLater, ServerBusy, ServerUnreachable
 from worker.poster import Poster, post
 from worker.server_client import ServerClient
 
@@ -134,6 +134,24 @@ def test_one_result_that_always_fails_does_not_hold_up_the_others(
             post(own, database, owed)
     assert keys(server) == ["bad"] * 5 + ["t2", "t3"]
     assert database.owed_count() == 1
+
+
+def test_a_busy_server_counts_against_no_result_and_the_order_stays(
+    server: ScriptedServer, database: Database
+) -> None:
+    server.script("/results", *[Reply(503)] * 8, *[Reply(429)] * 8, Reply(201))
+    for task in ("t1", "t2", "t3"):
+        database.append(record(task))
+    own = client(server)
+    for number in range(16 + 3):
+        owed = database.next_owed()
+        assert owed is not None
+        if number < 16:
+            with pytest.raises(ServerBusy):
+                post(own, database, owed)
+        else:
+            post(own, database, owed)
+    assert keys(server) == ["t1"] * 17 + ["t2", "t3"]
 
 
 def test_an_outage_counts_against_no_result(database: Database) -> None:

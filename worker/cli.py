@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.cli_options import build_parser
-from worker.errors import RetryLater, ServerRefuses, Stop, WorkerError
+from worker.errors import DiskRefuses, RetryLater, ServerRefuses, Stop, WorkerError
 from worker.signals import Alarm
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def exit_code(error: WorkerError) -> int:
             return EXIT_REFUSED
         case ServerRefuses():
             return EXIT_USAGE
-        case RetryLater():
+        case RetryLater() if not isinstance(error, DiskRefuses):
             return EXIT_UNREACHABLE
         case _:
             return EXIT_FAILED

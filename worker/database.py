@@ -17,13 +17,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from worker.database_check import Verification, compare
+from worker.database_check import Verification, check, posting_states
 from worker.database_file import (
     CLOSE,
     NEVER,
@@ -31,13 +31,14 @@ from worker.database_file import (
     Rotation,
     Survey,
     lock,
+    month_of,
     parse_rotation,
     read_anchor,
     rewrite,
     rotated_name,
     undo_rotation,
 )
-from worker.database_index import Index, State, posting_states
+from worker.database_index import Index, State
 from worker.database_reader import (
     Block,
     find_record,
@@ -46,12 +47,11 @@ from worker.database_reader import (
     rotated_files,
     task_id_of,
 )
-from worker.errors import DatabaseUnusable, RetryLater
+from worker.errors import DatabaseUnusable, DiskRefuses
 
 __all__ = [
     "NEVER",
     "Database",
-    "DiskRefuses",
     "Owed",
     "Rotation",
     "Verification",
@@ -66,10 +66,6 @@ logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class DiskRefuses(RetryLater):
-    """Raised when the disk does not take a record: full, over quota, failing. Nothing is lost."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +112,7 @@ class Database:
         stored without noting it included. Raises DatabaseUnusable.
         """
         self.path = path.resolve()
+        self._sidecar = self.path.with_name(f"{self.path.name}.index")
         self.owe = owe
         self._rotation = rotation
         self._mutex = threading.RLock()
@@ -130,7 +127,7 @@ class Database:
                 undo_rotation(self.path)
                 if not self.path.exists() or not self.path.stat().st_size:
                     rewrite(self.path)
-                self._month = _month(self.path.stat().st_mtime)
+                self._month = month_of(self.path.stat().st_mtime)
                 self._index = Index(self._sidecar)
                 stack.callback(lambda: self._index.close())
                 stack.callback(lambda: self._close_file())
@@ -140,10 +137,6 @@ class Database:
             raise DatabaseUnusable(f"cannot use {path}: {error.strerror or error}") from error
         except sqlite3.Error as error:
             raise DatabaseUnusable(f"cannot use {self._sidecar}: {error}") from error
-
-    @property
-    def _sidecar(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.index")
 
     def _catch_up(self, *, anew: bool = False) -> None:
         known = self._index.files()
@@ -202,8 +195,8 @@ class Database:
         task_id = task_id_of(record)
         if task_id is not None and self.knows(task_id):
             return False
-        month = _month(time.time())
-        if self._rotation_is_due(len(text), month):
+        month, size = month_of(time.time()), self._file.end + len(text) + len(CLOSE)
+        if not self._file.empty and self._rotation.is_due(size, self._month, month):
             self._rotate()
         at, size = self._file.append(text)
         self._month = month
@@ -222,14 +215,6 @@ class Database:
                 for change in self._unnoted:
                     change()
             self._unnoted.clear()
-
-    def _rotation_is_due(self, more: int, month: str) -> bool:
-        rule = self._rotation
-        size = self._file.end + more + len(CLOSE)
-        return not self._file.empty and (
-            (rule.monthly and month != self._month)
-            or (rule.max_bytes is not None and size > rule.max_bytes)
-        )
 
     def _rotate(self) -> None:
         target = rotated_name(self.path)
@@ -335,17 +320,11 @@ class Database:
         Raises DatabaseUnusable for a file that is damaged.
         """
         family = [*rotated_files(self.path), self.path]
-        documents, agrees = compare(family, self._index)
-        if not agrees:
+        found = check(family, self._index, self._torn_bytes)
+        if not found.index_agrees:
             self._catch_up(anew=True)
-        return Verification(
-            files=len(family),
-            documents=documents,
-            torn_bytes=self._torn_bytes,
-            duplicates=self._index.duplicates(),
-            index_agrees=agrees,
-            owed=self._index.owed_count(),
-        )
+            found = replace(check(family, self._index, self._torn_bytes), index_agrees=False)
+        return found
 
 
 def repair(path: Path) -> None:
@@ -367,7 +346,3 @@ def verify(path: Path) -> Verification:
         raise DatabaseUnusable(f"{path}: there is no such file")
     with Database(path) as database:
         return database.verify()
-
-
-def _month(timestamp: float) -> str:
-    return time.strftime("%Y-%m", time.gmtime(timestamp))

@@ -1,11 +1,16 @@
-"""`results --verify`: what a check of the whole database found."""
+"""What commands ask of a whole database: whether it is sound, and what became of each post."""
 
-from collections.abc import Iterable
+import logging
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.database_index import Index
+from worker.database_index import Index, State, text_of
 from worker.database_reader import IMAGES, Broken, task_id_of, unusable, walk
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,10 @@ class Verification:
         ]
 
 
-def compare(family: Iterable[Path], index: Index) -> tuple[int, bool]:
+def check(family: Sequence[Path], index: Index, torn_bytes: int | None) -> Verification:
     """Read all documents of all files, oldest first, beside the index.
 
-    Returns their number, and whether the index has all of them and no more. Raises DatabaseUnusable
-    for what is no TinyDB file.
+    Raises DatabaseUnusable for what is no TinyDB file.
     """
     documents, agrees, places = 0, True, index.all_places()
     for path in family:
@@ -64,4 +68,30 @@ def compare(family: Iterable[Path], index: Index) -> tuple[int, bool]:
                         )
             except Broken as broken:
                 raise unusable(path, broken) from None
-    return documents, agrees and next(places, None) is None
+    return Verification(
+        files=len(family),
+        documents=documents,
+        torn_bytes=torn_bytes,
+        duplicates=index.duplicates(),
+        index_agrees=agrees and next(places, None) is None,
+        owed=index.owed_count(),
+    )
+
+
+def posting_states(path: Path) -> Iterator[tuple[str, str, str | None]]:
+    """Task id, "owed", "posted" or "refused", and why, of each post of the database ``path``,
+    oldest first; read-only, also while a worker runs. Nothing where there is no readable sidecar.
+    """
+    path = path.resolve()
+    sidecar = path.with_name(f"{path.name}.index")
+    if not sidecar.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{sidecar.as_uri()}?mode=ro", uri=True)) as db:
+            for task_id, state, reason in db.execute(
+                "SELECT task_id, state, reason FROM posts JOIN records USING (seq) ORDER BY seq"
+            ):
+                named = State(state).name.lower()
+                yield text_of(task_id), named, None if reason is None else text_of(reason)
+    except sqlite3.Error as error:
+        logger.warning("%s: cannot read what was posted: %s", sidecar, error)

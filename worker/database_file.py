@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -36,6 +37,12 @@ class Rotation:
     monthly: bool = False
     max_bytes: int | None = None
 
+    def is_due(self, size: int, before: str, now: str) -> bool:
+        """Whether to begin a new file: the old one would grow to ``size`` bytes, and was last
+        written to in month ``before`` (see `month_of`)."""
+        too_large = self.max_bytes is not None and size > self.max_bytes
+        return too_large or (self.monthly and before != now)
+
 
 NEVER = Rotation()
 
@@ -51,6 +58,11 @@ def parse_rotation(text: str) -> Rotation:
     if not found:
         raise ValueError(f"{text!r} is neither never nor monthly nor a size such as 100 MB")
     return Rotation(max_bytes=int(found[1]) * UNITS[found[2]])
+
+
+def month_of(timestamp: float) -> str:
+    """Year and month, UTC, of seconds since the epoch."""
+    return time.strftime("%Y-%m", time.gmtime(timestamp))
 
 
 @dataclass

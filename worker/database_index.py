@@ -9,7 +9,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +43,7 @@ _LAST_TURN = "(SELECT ifnull(max(turn), 0) FROM posts WHERE state = 1)"
 
 
 class State(IntEnum):
-    """Of a post."""
+    """What became of a post."""
 
     OWED = 1
     POSTED = 2
@@ -74,7 +74,8 @@ def _blob(text: str | None) -> bytes | None:
     return None if text is None else text.encode("utf-8", "surrogatepass")
 
 
-def _text(blob: bytes) -> str:
+def text_of(blob: bytes) -> str:
+    """The text that is stored as these bytes."""
     return blob.decode("utf-8", "surrogatepass")
 
 
@@ -253,13 +254,13 @@ class Index:
             return None
         seq, failures, lease = found
         (place,) = self._places("WHERE seq = ?", seq)
-        return place, failures, None if lease is None else _text(lease)
+        return place, failures, None if lease is None else text_of(lease)
 
     def _places(self, rest: str, *values: object) -> Iterator[Place]:
         query = f"""SELECT seq, task_id, name, at, size FROM records
             JOIN blocks ON blocks.id = block JOIN files ON files.id = file {rest}"""  # noqa: S608
         for seq, task_id, *place in self._db.execute(query, values):
-            yield Place(seq, _text(task_id), *place)
+            yield Place(seq, text_of(task_id), *place)
 
     def forget(self, seq: int) -> None:
         """Drop the entry of a record that is not in its file."""
@@ -301,22 +302,3 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def posting_states(path: Path) -> Iterator[tuple[str, str, str | None]]:
-    """Task id, "owed", "posted" or "refused", and why, of each post of the database ``path``,
-    oldest first; read-only, also while a worker runs. Nothing where there is no readable sidecar.
-    """
-    path = path.resolve()
-    sidecar = path.with_name(f"{path.name}.index")
-    if not sidecar.exists():
-        return
-    try:
-        with closing(sqlite3.connect(f"{sidecar.as_uri()}?mode=ro", uri=True)) as db:
-            for task_id, state, reason in db.execute(
-                "SELECT task_id, state, reason FROM posts JOIN records USING (seq) ORDER BY seq"
-            ):
-                named = State(state).name.lower()
-                yield _text(task_id), named, None if reason is None else _text(reason)
-    except sqlite3.Error as error:
-        logger.warning("%s: cannot read what was posted: %s", sidecar, error)

@@ -23,6 +23,14 @@ class ServerUnreachable(RetryLater):
     """Raised when no HTTP answer came at all: refused, reset, time-out, DNS, TLS."""
 
 
+class ServerBusy(RetryLater):
+    """Raised when the server says that it takes no requests at present (429, 503), whichever."""
+
+
+class DiskRefuses(RetryLater):
+    """Raised when the disk does not take a record: full, over quota, failing. Nothing is lost."""
+
+
 class ServerRefuses(RetryLater):
     """Raised when the server answers that we are wrong (401, 403, 404, 3xx): check worker.ini.
 

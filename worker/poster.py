@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from worker.backoff import Backoff, Outage
 from worker.database import Database, Owed
-from worker.errors import RetryLater, ServerUnreachable
+from worker.errors import DiskRefuses, RetryLater, ServerBusy, ServerUnreachable
 from worker.server_client import ServerClient
 
 logger = logging.getLogger(__name__)
@@ -79,11 +79,11 @@ def post(client: ServerClient, database: Database, owed: Owed) -> None:
     """Post one result and note what came of it.
 
     Raises RetryLater where it must be tried again. That counts against this result only where the
-    server answered it: an outage is no result's own fault.
+    server answered it: an outage is no result's own fault, nor that the server or disk is busy.
     """
     try:
         refusal = client.post_result(owed.record, lease_id=owed.lease_id)
-    except ServerUnreachable:
+    except (ServerUnreachable, ServerBusy, DiskRefuses):
         raise
     except RetryLater:
         database.mark_failed(owed.task_id)

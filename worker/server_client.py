@@ -10,7 +10,7 @@ from typing import Any
 
 from worker import __version__
 from worker.config import ServerConfig
-from worker.errors import ImageLost, RetryLater, ServerRefuses, UsageError
+from worker.errors import ImageLost, RetryLater, ServerBusy, ServerRefuses, UsageError
 from worker.http_download import Answer, HttpDownload
 from worker.image_url import resolve_image_url
 from worker.server_answers import (
@@ -217,7 +217,8 @@ class ServerClient:
             return
         message = f"{what}: the server answered with status {status}{self._reason(answer)}"
         if _may_pass(status):
-            raise RetryLater(message, wait=parse_retry_after(answer.headers.get("Retry-After")))
+            kind = ServerBusy if status in (429, 503) else RetryLater
+            raise kind(message, wait=parse_retry_after(answer.headers.get("Retry-After")))
         if status < 400:
             location = self._quote(answer.headers.get("Location", ""))
             message, key = f"{message}, a redirect to {location} that is not followed", "url"
