@@ -30,7 +30,7 @@ from worker.config import PROJECT
 from worker.demo_images import sample_images
 from worker.demo_server import DemoServer, ImageQueue, create_app
 
-LEASE = 4.0  # seconds, after which an image that was lost on the way is given out again
+LEASE = 3.0  # seconds, after which an image that was lost on the way is given out again
 TIMEOUT = 0.7  # seconds, the daemon's
 STALL = 0.9  # seconds
 FAULTS = ("500", "429", "reset", "stall", "drip", "half", "html", "again", "lost")
@@ -147,7 +147,9 @@ def soak(minutes: float, images: int, share: float, kill_every: float, seed: int
                 break
             while len(given) < min(images, images * elapsed / (minutes * 60)):
                 sample = samples[len(given) % len(samples)]
-                given.append(queue.add(sample.content, sample.name, "image/jpeg"))
+                # Most bring their threshold: each further request is one more that can fail.
+                own = 0.3 if len(given) % 10 else None
+                given.append(queue.add(sample.content, sample.name, "image/jpeg", own))
             if daemon.poll() is not None:
                 ended += 1
                 daemon = start_daemon(folder, server.url)

@@ -19,6 +19,7 @@ from tests.photographs import SAMPLES
 from tests.scripted_server import RawServer, Reply, ScriptedServer, hang
 from worker.cli import exit_code
 from worker.config import PROJECT
+from worker.database import Database, parse_rotation
 from worker.demo_server import DemoServer, ImageQueue, create_app
 from worker.errors import (
     DatabaseUnusable,
@@ -323,3 +324,24 @@ def test_results_mends_a_torn_tail_and_reads_while_a_worker_writes(
     assert len(run_worker(tmp_path, "results").stdout.splitlines()) == 2
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
+
+
+def test_results_follow_shows_what_comes_across_a_rotation_until_it_is_stopped(
+    tmp_path: Path,
+) -> None:
+    file, record = tmp_path / "results.json", {"threshold": 0.5, "faces": []}
+    with Database(file, rotation=parse_rotation("1 kB")) as database:
+        database.append({"file_name": "0.png", **record})
+        process = start(tmp_path, "results", "--follow", "--json")
+        assert process.stdout is not None
+        seen = [json.loads(process.stdout.readline())["file_name"]]
+        for number in range(1, 40):
+            database.append({"file_name": f"{number}.png", **record})
+            if number in (1, 20, 39):
+                while seen[-1] != f"{number}.png":
+                    seen.append(json.loads(process.stdout.readline())["file_name"])
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert seen == [f"{number}.png" for number in range(40)]
+    assert len(list(tmp_path.glob("results.*Z.json"))) >= 2

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_DATABASE = 1, 2, 3, 4, 5
 EXIT_INTERRUPTED = 128 + 2
+FOLLOW_EVERY = 0.5  # seconds
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -134,8 +135,8 @@ def _results(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from worker import results
-    from worker.database import posting_states, read_records, repair, verify
-    from worker.terminal import show_table
+    from worker.database import follow_records, posting_states, read_records, repair, verify
+    from worker.terminal import safe, show_table
 
     path: Path = options.database or config.database.path
     if options.verify:
@@ -149,11 +150,24 @@ def _results(options: argparse.Namespace) -> int:
         until=results.parse_time(options.until) if options.until else None,
     )
     repair(path)
-    selected = results.select(read_records(path), chosen, options.last)
+    if options.follow:
+        alarm = _alarm()
+
+        def wait() -> bool:
+            sys.stdout.flush()
+            alarm.wait(FOLLOW_EVERY)
+            return not alarm.stop_requested
+
+        selected = results.select(follow_records(path, wait), chosen, None)
+    else:
+        selected = results.select(read_records(path), chosen, options.last)
     if options.json:
         results.write_json(selected, sys.stdout)
     elif options.csv:
         results.write_csv(selected, sys.stdout)
+    elif options.follow:
+        for row in results.table_rows(selected):
+            print("\t".join(map(safe, row)))
     else:
         columns = ("processed", "file", "threshold", "faces", "post")
         posts = {task: reason or state for task, state, reason in posting_states(path)}

@@ -64,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     results.add_argument("--file", metavar="PATTERN", help="file names such as 'cam1*'")
     results.add_argument("--since", metavar="TIME", help="ISO 8601, UTC where no zone is given")
     results.add_argument("--until", metavar="TIME", help="up to, not including")
+    results.add_argument("--follow", action="store_true", help="go on with what comes; Ctrl-C ends")
     how = results.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one record a line")
     how.add_argument("--csv", action="store_true", help="one face a line")

@@ -42,6 +42,7 @@ from worker.database_index import Index, State
 from worker.database_reader import (
     Block,
     find_record,
+    follow_records,
     json_task_ids,
     read_records,
     rotated_files,
@@ -55,6 +56,7 @@ __all__ = [
     "Owed",
     "Rotation",
     "Verification",
+    "follow_records",
     "parse_rotation",
     "posting_states",
     "read_records",

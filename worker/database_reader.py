@@ -6,7 +6,7 @@ Any file that TinyDB takes is read here, whatever its tables and its white space
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -265,11 +265,37 @@ def read_records(path: Path, *, family: bool = True) -> Iterator[dict[str, Any]]
         raise DatabaseUnusable(f"{path}: cannot read it: {error.strerror}") from error
 
 
+def follow_records(path: Path, wait: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+    """As `read_records`, and then those that come, across rotations, while ``wait`` returns True.
+
+    ``wait`` is called before each look for more. Raises DatabaseUnusable, as `read_records` does.
+    """
+    ends: dict[tuple[int, int], int] = {}  # by file, whatever rotation calls it meanwhile
+    path = path.resolve()
+    while True:
+        try:
+            for part in (*rotated_files(path), path):
+                with part.open("rb") as file:
+                    status = os.fstat(file.fileno())
+                    identity = status.st_dev, status.st_ino
+                    for entry in _entries(file, part, ends.get(identity, 0)):
+                        ends[identity] = entry.end
+                        yield entry.document
+        except OSError as error:
+            raise DatabaseUnusable(f"{path}: cannot read it: {error.strerror}") from error
+        if not wait():
+            return
+
+
 def _records(file: BinaryIO, path: Path) -> Iterator[dict[str, Any]]:
+    return (entry.document for entry in _entries(file, path, 0))
+
+
+def _entries(file: BinaryIO, path: Path, at: int) -> Iterator[Entry]:
     try:
-        for entry in walk(file):
+        for entry in walk(file, at):
             if entry.table == IMAGES and entry.doc_id is not None:
-                yield entry.document
+                yield entry
     except Broken as broken:
         if not broken.torn:
             raise unusable(path, broken) from None

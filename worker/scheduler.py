@@ -147,7 +147,7 @@ def run_once(config: Config, alarm: Alarm) -> int:
                 post(client, database, owed)
             except RetryLater as error:
                 logger.warning("task=%s could not be posted: %s", owed.task_id, error)
-        return database.owed_count()
+        return database.owed_count() if database.owe else 0
 
 
 def _open_database(config: Config) -> Database:
