@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -345,3 +346,37 @@ def test_results_follow_shows_what_comes_across_a_rotation_until_it_is_stopped(
     assert process.returncode == 0
     assert seen == [f"{number}.png" for number in range(40)]
     assert len(list(tmp_path.glob("results.*Z.json"))) >= 2
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux's prlimit")
+def test_a_full_disk_loses_nothing_and_the_daemon_goes_on_when_there_is_room(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "results.json"
+
+    def stored() -> list[str]:
+        return [d["task_id"] for d in TinyDB(file).table("images")] if file.exists() else []
+
+    def offer(task: str) -> None:
+        headers = {**PHOTOGRAPH, "X-Task-Id": task}
+        server.script("/image", Reply(body=SAMPLES["coffee.jpg"], headers=headers), Reply(204))
+
+    # Given a daemon that has stored one record, and then no file may grow any more
+    process = start(tmp_path, "--url", server.url, "--interval", "0.1")
+    offer("t1")
+    wait_for(lambda: stored() == ["t1"])
+    _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file.stat().st_size + 10, hard))
+    # When the next image comes
+    offer("t2")
+    assert process.stderr is not None
+    while "cannot write" not in (line := process.stderr.readline()):
+        assert process.poll() is None
+    # Then the log says so, the file stays readable, and the record follows once there is room
+    assert "next try in" in line
+    assert stored() == ["t1"]
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    wait_for(lambda: stored() == ["t1", "t2"])
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 0

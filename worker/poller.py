@@ -5,7 +5,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from worker.database import Database
-from worker.errors import ImageLost
+from worker.errors import DiskRefuses, ImageLost
 from worker.faces import Analysis
 from worker.record import Record, build_record
 from worker.server_client import PulledImage, ServerClient
@@ -49,24 +49,32 @@ class Poller:
         self._last_task: str | None = None
         self._repeated: set[str] = set()
         self._hinted = False
+        self._in_hand: PulledImage | None = None
         self._unsaved: tuple[Record, PulledImage] | None = None
 
     def step(self) -> Found:
         """Poll once.
 
-        Raises RetryLater where the server, the network or the disk is at fault; a record that could
-        not be stored is kept and stored by the next step, before anything new is pulled.
+        Raises RetryLater where the server, the network or the disk is at fault. What the disk did
+        not take is kept and stored by the next step, before anything new is pulled.
         """
         if self._unsaved is not None:
             self._store(*self._unsaved)
             return Found.IMAGE
-        image = self._client.pull_image(self._etag)
+        image = self._in_hand or self._client.pull_image(self._etag)
+        self._in_hand = None
         if image is None:
             self._repeated.clear()
             return Found.NOTHING
-        if self._database.knows(image.task_id):
-            return self._offered_again(image)
-        self._store(self._analyze_image(image), image)
+        try:
+            if self._database.knows(image.task_id):
+                return self._offered_again(image)
+            record = self._analyze_image(image)
+        except DiskRefuses:
+            # A server that gives each image away once would not give it again.
+            self._in_hand = image
+            raise
+        self._store(record, image)
         return Found.IMAGE
 
     def _offered_again(self, image: PulledImage) -> Found:
