@@ -86,13 +86,19 @@ def configure(url: str, database: Path) -> Config:
 def images_per_second(url: str, images: int, alarm: Alarm) -> float:
     """Give ``images`` to a running daemon and time them; the first few only warm it up."""
     requests.put(f"{url}/state", json={"left": 20}, timeout=5)
-    while requests.get(f"{url}/state", timeout=5).json()["left"]:
+    while ask(url)["left"]:
         time.sleep(0.05)
     requests.put(f"{url}/state", json={"left": images}, timeout=5)
     started = time.perf_counter()
-    while requests.get(f"{url}/state", timeout=5).json()["left"] and not alarm.stop_requested:
+    while ask(url)["left"] and not alarm.stop_requested:
         time.sleep(0.05)
     return images / (time.perf_counter() - started)
+
+
+def ask(url: str) -> dict[str, Any]:
+    """The server's state."""
+    state: dict[str, Any] = requests.get(f"{url}/state", timeout=5).json()
+    return state
 
 
 def measure(backlog: int, images: int) -> dict[str, Any]:
@@ -110,13 +116,14 @@ def measure(backlog: int, images: int) -> dict[str, Any]:
         def drive() -> None:
             for name in names:
                 requests.put(f"{url}/state", json={"refuse": name == "refused"}, timeout=5)
+                while name == "draining" and not ask(url)["drained"]:
+                    time.sleep(0.1)  # the poster is still backing off
                 figures[name] = round(images_per_second(url, images, alarm), 2)
                 figures[f"{name}_rss_mb"] = round(resident_mb(), 1)
-            figures["drained_meanwhile"] = requests.get(f"{url}/state", timeout=5).json()["drained"]
+            figures["drained_meanwhile"] = ask(url)["drained"]
             deadline = time.monotonic() + 600
             while names[-1] == "draining" and time.monotonic() < deadline:
-                state = requests.get(f"{url}/state", timeout=5).json()
-                if state["drained"] >= backlog:
+                if ask(url)["drained"] >= backlog:
                     break
                 time.sleep(0.2)
             alarm.stop()
@@ -140,7 +147,7 @@ def measure(backlog: int, images: int) -> dict[str, Any]:
         (folder / "full.json").write_text(json.dumps({"images": records}))
         del records
         phase(folder / "full.json", "refused", "draining")
-        state = requests.get(f"{url}/state", timeout=5).json()
+        state = ask(url)
     finally:
         here.send("stop")
         process.join()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.scripted_server import Reply, ScriptedServer
+from worker import poster as poster_module
 from worker.config import ServerConfig
 from worker.database import Database
 from worker.errors import RetryLater, ServerBusy, ServerUnreachable
@@ -179,3 +180,36 @@ def test_a_thread_that_ends_by_itself_says_so_and_its_error_is_not_lost(
     until(lambda: bool(ended))
     with pytest.raises(ZeroDivisionError):
         poster.stop()
+
+
+def test_a_backlog_is_held_back_while_images_come(
+    server: ScriptedServer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poster_module, "QUIET", 30.0)
+    server.script("/results", Reply(201))
+    for number in range(20):
+        database.append(record(f"t{number}"))
+    poster = Poster(client(server), database, max_backoff=1, ended=lambda: None)
+    poster.notify()
+    poster.start()
+    until(lambda: len(server.requests) == 2)
+    time.sleep(0.3)
+    assert len(server.requests) == 2
+    poster.notify()
+    until(lambda: len(server.requests) == 4)
+    poster.stop()
+    assert keys(server) == ["t0", "t1", "t2", "t3"]
+
+
+def test_a_backlog_is_worked_off_when_no_image_comes(
+    server: ScriptedServer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poster_module, "QUIET", 0.1)
+    server.script("/results", Reply(201))
+    for number in range(20):
+        database.append(record(f"t{number}"))
+    poster = Poster(client(server), database, max_backoff=1, ended=lambda: None)
+    poster.notify()
+    poster.start()
+    until(lambda: database.owed_count() == 0)
+    poster.stop()

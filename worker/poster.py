@@ -1,6 +1,7 @@
 """Posting results back, in a thread of its own, so that no slow server holds up new images."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,8 +14,14 @@ from worker.server_client import ServerClient
 logger = logging.getLogger(__name__)
 
 
+POSTS_AN_IMAGE = 2  # while images come: keeps up with them, and works off what was owed before
+QUIET = 1.0  # seconds without a new image, after which posts are held back no longer
+
+
 class Poster:
     """Posts what is owed, oldest first, again and again until the server accepts or refuses it.
+
+    While images come it holds back, so that a long backlog does not slow their analysis.
 
     The client must be its own: a session is not shared between threads. ``ended`` is called when
     the thread ends: a daemon must not live on without its poster.
@@ -32,6 +39,7 @@ class Poster:
         self._database = database
         self._backoff = Backoff(max_backoff)
         self._outage = Outage("posting results", logger)
+        self._allowed = math.inf
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._ended = ended
@@ -43,7 +51,8 @@ class Poster:
         self._running.add_done_callback(lambda _: self._ended())
 
     def notify(self) -> None:
-        """Say that something new is owed."""
+        """Say that an image was stored, and something new is owed."""
+        self._allowed = POSTS_AN_IMAGE
         self._wake.set()
 
     def stop(self) -> None:
@@ -59,12 +68,15 @@ class Poster:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            if self._allowed <= 0 and not self._wake.wait(QUIET):
+                self._allowed = math.inf
             self._wake.clear()
             try:
                 owed = self._database.next_owed()
                 if owed is None:
                     self._wake.wait()
                     continue
+                self._allowed -= 1
                 post(self._client, self._database, owed)
             except RetryLater as error:
                 wait = self._backoff.next_wait(error)
