@@ -67,10 +67,12 @@ class Poster:
             self._running.result()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while True:
             if self._allowed <= 0 and not self._wake.wait(QUIET):
                 self._allowed = math.inf
             self._wake.clear()
+            if self._stop.is_set():  # looked at after clear(), which may undo what stop() set
+                return
             try:
                 owed = self._database.next_owed()
                 if owed is None:
