@@ -114,6 +114,7 @@ def _check(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from worker.check import check
+    from worker.config import DEFAULT_FILE
     from worker.terminal import safe
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -126,7 +127,8 @@ def _check(options: argparse.Namespace) -> int:
     except WorkerError as error:
         show("configuration", False, str(error))
         return exit_code(error)
-    errors = check(config, str(options.config or "worker.ini or defaults"), show)
+    here = "worker.ini" if DEFAULT_FILE.is_file() else "defaults (there is no worker.ini here)"
+    errors = check(config, str(options.config or here), show)
     return exit_code(errors[0]) if errors else 0
 
 
