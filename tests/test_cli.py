@@ -377,6 +377,13 @@ def test_a_full_disk_loses_nothing_and_the_daemon_goes_on_when_there_is_room(
     assert stored() == ["t1"]
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (hard, hard))
     wait_for(lambda: stored() == ["t1", "t2"])
+    # And a stop while it is full is no success
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file.stat().st_size + 10, hard))
+    offer("t3")
+    while "cannot write" not in process.stderr.readline():
+        assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
-    assert process.returncode == 0
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "task t3 is not recorded" in log
+    assert stored() == ["t1", "t2"]

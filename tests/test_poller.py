@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from tinydb import TinyDB
-from worker.database import Database
 
 from tests.scripted_server import Reply, ScriptedServer
 from worker.config import ServerConfig
+from worker.database import Database
 from worker.errors import ImageLost, RetryLater
 from worker.faces import Analysis, Box, Face
 from worker.poller import Found, Poller
@@ -148,6 +148,19 @@ def test_a_server_that_always_shows_its_latest_picture_is_polled_once_an_interva
     assert [record["task_id"] for record in bench.records()] == ["t1", "t2"]
 
 
+def test_the_etag_of_a_task_recorded_before_a_restart_goes_back_as_well(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.script("/image", image("t1", ETag='"e1"'))
+    for _ in range(2):
+        bench = Bench(server, tmp_path / "results.json")
+        bench.poller.step()
+        bench.poller.step()
+        bench.database.close()
+    sent = [r.headers.get("If-None-Match") for r in server.requests if r.path == "/image"]
+    assert sent == [None, '"e1"', None, '"e1"']
+
+
 def test_recorded_tasks_that_alternate_do_not_keep_the_worker_busy_and_are_hinted_at_once(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -187,8 +200,10 @@ def test_a_record_that_could_not_be_stored_is_stored_before_anything_new_is_pull
         with pytest.raises(RetryLater, match="no space left"):
             bench.poller.step()
     assert len(bench.analysed) == 1
+    assert bench.poller.held_task == "t1"
     full.clear()
     assert bench.poller.step() is Found.IMAGE
+    assert bench.poller.held_task is None
     assert [record["task_id"] for record in bench.records()] == ["t1"]
     assert len([r for r in bench.server.requests if r.path == "/image"]) == 1
 

@@ -77,10 +77,16 @@ class Poller:
         self._store(record, image)
         return Found.IMAGE
 
+    @property
+    def held_task(self) -> str | None:
+        """The task that the disk did not take yet, if there is one."""
+        held = self._unsaved[1] if self._unsaved is not None else self._in_hand
+        return held.task_id if held is not None else None
+
     def _offered_again(self, image: PulledImage) -> Found:
         """A recorded image: post its record again, never analyse it again."""
         task, last = image.task_id, self._last_task
-        self._last_task = task
+        self._last_task, self._etag = task, image.etag
         self._database.owe_again(task, image.lease_id)
         self._stored()
         if task not in (last, *self._repeated):

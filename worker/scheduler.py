@@ -23,7 +23,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from worker.backoff import Backoff, Outage
 from worker.config import Config
 from worker.database import Database, parse_rotation
-from worker.errors import RetryLater
+from worker.errors import RetryLater, Stop
 from worker.faces import Analysis
 from worker.poller import Found, Poller
 from worker.poster import Poster, post
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from worker.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
+# A tick that comes late or is left out is nothing to warn of: the wait has a bound of its own.
+logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
 
 class Metronome:
@@ -127,6 +129,11 @@ def run(config: Config, alarm: Alarm) -> None:
                     beat.wait()
         finally:
             poster.stop()
+        if poller.held_task is not None:
+            raise Stop(
+                f"stopped while the disk was full: task {poller.held_task} is not recorded; a "
+                "server that waits for results will offer it again"
+            )
         logger.info("stopped; %d results still to post", database.owed_count())
 
 
