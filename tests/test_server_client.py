@@ -34,7 +34,13 @@ from tests.scripted_server import (
 )
 from worker import __version__
 from worker.config import ServerConfig
-from worker.errors import RetryLater, ServerRefuses, ServerUnreachable, UsageError
+from worker.errors import (
+    RetryLater,
+    ServerBusy,
+    ServerRefuses,
+    ServerUnreachable,
+    UsageError,
+)
 from worker.server_client import PulledImage, ServerClient
 
 TIMEOUT = 0.5
@@ -387,7 +393,7 @@ def test_what_is_wrong_behind_an_image_url_for_good_is_the_images_fault(
 @pytest.mark.parametrize(
     ("reply", "error"),
     [
-        (Reply(503), RetryLater),
+        (Reply(503), ServerBusy),
         (Reply(200, b"<html>", {"Content-Type": "text/html"}), RetryLater),
         (Reply(401), ServerRefuses),
     ],
@@ -414,7 +420,7 @@ def test_a_passing_fault_is_tried_again_later(
 
     with pytest.raises(RetryLater, match=str(status)) as raised:
         client.pull_image()
-    assert type(raised.value) is RetryLater
+    assert type(raised.value) is (ServerBusy if status in (429, 503) else RetryLater)
     assert raised.value.wait is None
 
 
