@@ -182,16 +182,21 @@ def test_a_thread_that_ends_by_itself_says_so_and_its_error_is_not_lost(
         poster.stop()
 
 
-def test_a_backlog_is_held_back_while_images_come(
-    server: ScriptedServer, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(poster_module, "QUIET", 30.0)
+def backlog_of_20(server: ScriptedServer, database: Database) -> Poster:
     server.script("/results", Reply(201))
     for number in range(20):
         database.append(record(f"t{number}"))
     poster = Poster(client(server), database, max_backoff=1, ended=lambda: None)
     poster.notify()
     poster.start()
+    return poster
+
+
+def test_a_backlog_is_held_back_while_images_come(
+    server: ScriptedServer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poster_module, "QUIET", 30.0)
+    poster = backlog_of_20(server, database)
     until(lambda: len(server.requests) == 2)
     time.sleep(0.3)
     assert len(server.requests) == 2
@@ -205,11 +210,6 @@ def test_a_backlog_is_worked_off_when_no_image_comes(
     server: ScriptedServer, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(poster_module, "QUIET", 0.1)
-    server.script("/results", Reply(201))
-    for number in range(20):
-        database.append(record(f"t{number}"))
-    poster = Poster(client(server), database, max_backoff=1, ended=lambda: None)
-    poster.notify()
-    poster.start()
+    poster = backlog_of_20(server, database)
     until(lambda: database.owed_count() == 0)
     poster.stop()
