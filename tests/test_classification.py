@@ -6,20 +6,21 @@ import numpy as np
 import pytest
 
 from worker.classification import BATCH, Classifier
-from worker.config import DEFAULT_WEIGHTS
+from worker.config import PROJECT
 from worker.emotions import EMOTIONS
 from worker.errors import UsageError
 from worker.weights_file import read_weights, save_weights
 
+WEIGHTS = PROJECT / "weights" / "custom_net.safetensors"
 CROPS = np.random.default_rng(0).integers(0, 256, (BATCH + 3, 48, 48)).astype(np.uint8)
 
 
 def test_no_face_gives_no_probabilities() -> None:
-    assert Classifier(DEFAULT_WEIGHTS).classify([]).shape == (0, 8)
+    assert Classifier(WEIGHTS).classify([]).shape == (0, 8)
 
 
 def test_a_face_gets_the_same_probabilities_alone_and_in_a_crowd() -> None:
-    classifier = Classifier(DEFAULT_WEIGHTS)
+    classifier = Classifier(WEIGHTS)
     together = classifier.classify(CROPS)
     assert together.dtype == np.float32
     assert together.shape == (BATCH + 3, 8)
@@ -29,19 +30,19 @@ def test_a_face_gets_the_same_probabilities_alone_and_in_a_crowd() -> None:
 
 
 def test_a_subset_of_the_classes_is_renormalised() -> None:
-    whole = Classifier(DEFAULT_WEIGHTS).classify(CROPS[:4])
-    part = Classifier(DEFAULT_WEIGHTS, ("anger", "neutral")).classify(CROPS[:4])
+    whole = Classifier(WEIGHTS).classify(CROPS[:4])
+    part = Classifier(WEIGHTS, ("anger", "neutral")).classify(CROPS[:4])
     columns = whole[:, [EMOTIONS.index("anger"), EMOTIONS.index("neutral")]]
     assert np.allclose(part, columns / columns.sum(axis=1, keepdims=True), atol=1e-5)
 
 
 def test_a_class_that_the_network_does_not_know_is_named() -> None:
     with pytest.raises(UsageError, match="does not know joy"):
-        Classifier(DEFAULT_WEIGHTS, ("joy", "neutral"))
+        Classifier(WEIGHTS, ("joy", "neutral"))
 
 
 def test_tensors_that_do_not_fit_the_network_are_refused(tmp_path: Path) -> None:
-    state, facts = read_weights(DEFAULT_WEIGHTS)
+    state, facts = read_weights(WEIGHTS)
     path = tmp_path / "w.safetensors"
     save_weights(path, {**state, "head.1.weight": state["head.1.weight"][:5]}, facts)
     with pytest.raises(UsageError, match="do not fit the network custom_net"):
@@ -52,7 +53,7 @@ def test_tensors_that_do_not_fit_the_network_are_refused(tmp_path: Path) -> None
 
 
 def test_the_temperature_sharpens_or_softens(tmp_path: Path) -> None:
-    state, facts = read_weights(DEFAULT_WEIGHTS)
+    state, facts = read_weights(WEIGHTS)
     sharpness = []
     for temperature in (0.5, 1.0, 2.0):
         path = tmp_path / f"{temperature}.safetensors"

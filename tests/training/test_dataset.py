@@ -67,7 +67,7 @@ def test_a_split_is_read_in_the_order_of_its_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "sizes", "says"),
     [
-        ([], {}, "names no pictures"),
+        ([], {}, "there is no face in it"),
         (["a.png,box,1,2"], {}, "line 1: expected file,box and ten vote counts"),
         ([LINE.format("a.png"), "b.png,box,x" + ",1" * 9], {}, "line 2"),
         ([LINE.format("a.png")] * 2, {}, "2 of 2 pictures are missing"),
@@ -90,5 +90,34 @@ def test_an_unusable_split_is_refused_with_a_reason(
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"label\.csv is missing"):
+    (tmp_path / "FER2013Test").mkdir()
+    with pytest.raises(UsageError, match=r"neither a label\.csv"):
         load_split(tmp_path, "FER2013Test")
+    with pytest.raises(UsageError, match="no folder FER2013Train"):
+        load_split(tmp_path, "FER2013Train")
+    with pytest.raises(UsageError, match="there is no folder"):
+        load_split(tmp_path / "none", "FER2013Train")
+
+
+def test_a_folder_for_each_emotion_is_a_data_set_and_a_tenth_is_held_out(tmp_path: Path) -> None:
+    for kind, level in (("anger", 10), ("happiness", 20)):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "notes.txt").write_text("no picture")
+        for i in range(100):
+            cv2.imwrite(str(tmp_path / kind / f"{i}.png"), np.full((50, 50), level, np.uint8))
+    train, valid = load_split(tmp_path, "FER2013Train"), load_split(tmp_path, "FER2013Valid")
+    assert len(train) + len(valid) == 200
+    assert 10 <= len(valid) <= 40
+    assert set(majority_labels(valid.votes)) == {1, 4}
+    labels = majority_labels(train.votes)
+    assert set(train.crops[labels == 4].ravel()) == {10}
+    assert len(load_split(tmp_path, "FER2013Test")) == len(valid)
+
+    (tmp_path / "joy").mkdir()
+    with pytest.raises(UsageError, match="unknown classes joy; known: neutral, happiness"):
+        load_split(tmp_path, "FER2013Train")
+    for path in ("joy", "anger", "happiness"):
+        (tmp_path / path).rename(tmp_path.parent / f"{tmp_path.name}-{path}")
+    (tmp_path / "fear").mkdir()
+    with pytest.raises(UsageError, match="there is no face in it"):
+        load_split(tmp_path, "FER2013Train")

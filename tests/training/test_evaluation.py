@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.progress import Progress
 
-from worker.config import DEFAULT_WEIGHTS
+from worker.config import PROJECT
 from worker.emotions import EMOTIONS
 from worker.errors import UsageError
 from worker.training.evaluation import (
@@ -15,7 +15,16 @@ from worker.training.evaluation import (
     evaluate_emotions,
     expected_calibration_error,
     fit_temperature,
+    summary_figures,
 )
+
+WEIGHTS = PROJECT / "weights" / "custom_net.safetensors"
+
+
+def test_mean_recall_and_macro_f1_worked_by_hand() -> None:
+    figures = summary_figures(np.array([[3, 1, 0], [2, 2, 0], [0, 0, 0]]))
+    assert figures["mean_recall"] == pytest.approx((3 / 4 + 2 / 4) / 2)
+    assert figures["macro_f1"] == pytest.approx((6 / 9 + 4 / 7) / 2)
 
 
 def test_accuracy_per_class_and_confusion_worked_by_hand() -> None:
@@ -73,7 +82,10 @@ def test_the_shipped_weights_are_evaluated_on_a_data_set_in_the_ferplus_layout(
         votes[i % 10] = 10
         lines.append(f'{i}.png,"(0, 0, 48, 48)",{",".join(map(str, votes))}')
     (split / "label.csv").write_text("\n".join(lines))
-    figures = evaluate_emotions(tmp_path, "FER2013Test", DEFAULT_WEIGHTS, Progress(disable=True))
+    quiet = Progress(disable=True)
+    [measured] = evaluate_emotions(tmp_path, "FER2013Test", [WEIGHTS], quiet)
+    figures = measured.figures
+    assert measured.correct.mean() == figures["accuracy"]
     assert set(figures) == {
         *("network", "weights", "classes", "samples", "accuracy", "per_class", "confusion", "ece"),
         *("latency_ms", "parameters"),
@@ -86,4 +98,9 @@ def test_the_shipped_weights_are_evaluated_on_a_data_set_in_the_ferplus_layout(
     assert figures["latency_ms"]["batch1"] > 0
     assert figures["latency_ms"]["batch32_per_face"] > 0
     with pytest.raises(UsageError, match="FER2013Valid"):
-        evaluate_emotions(tmp_path, "FER2013Valid", DEFAULT_WEIGHTS, Progress(disable=True))
+        evaluate_emotions(tmp_path, "FER2013Valid", [WEIGHTS], quiet)
+    five = ("neutral", "happiness", "surprise", "sadness", "anger")
+    [measured] = evaluate_emotions(tmp_path, "FER2013Test", [WEIGHTS], quiet, five)
+    assert measured.figures["classes"] == list(five)
+    assert measured.figures["samples"] == 10
+    assert np.shape(measured.figures["confusion"]) == (5, 5)

@@ -1,21 +1,26 @@
 """Training on a tiny data set made here: it learns, resumes, and writes usable weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from worker.classification import Classifier
 from worker.cli import main
+from worker.config import PROJECT
 from worker.emotions import EMOTIONS
 from worker.errors import UsageError
 from worker.training import train as train_module
+from worker.training.dataset import Faces
 from worker.training.train import Progress, TrainOptions, train
 from worker.weights_file import read_weights
 
 NAMES = ("happiness", "anger")
+WEIGHTS = PROJECT / "weights" / "custom_net.safetensors"
 
 
 class InterruptedRunError(Exception):
@@ -72,7 +77,8 @@ def test_the_loss_falls_and_the_weights_name_what_they_were_trained_on(
     assert losses[8] < losses[1] / 2
     assert facts.validation_accuracy > 0.9
     assert "--network custom_net" in facts.training_command
-    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["w.png", "w.safetensors"]
+    assert cv2.imread(str(tmp_path / "w.png")) is not None
     pictures, kinds = toy(99, 20)
     classifier = Classifier(tmp_path / "w.safetensors")
     named = [EMOTIONS[i] for i in classifier.classify(pictures).argmax(axis=1)]
@@ -125,11 +131,67 @@ def test_the_commands_train_and_evaluate_from_one_to_the_other(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights, figures = tmp_path / "w.safetensors", tmp_path / "figures.json"
-    train_flags = ["--epochs", "1", "--batch-size", "8", "--output", str(weights)]
+    train_flags = [
+        "--network",
+        "custom_net",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--output",
+        str(weights),
+    ]
     assert main(["train", "--data", str(data), *train_flags]) == 0
     assert "epoch 1/1: loss" in capsys.readouterr().out
     split = ["--split", "FER2013Valid", "--weights", str(weights), "--json", str(figures)]
     assert main(["evaluate", "emotions", "--data", str(data), *split]) == 0
     written = json.loads(figures.read_text())
-    assert written == json.loads(capsys.readouterr().out)
     assert (written["network"], written["samples"]) == ("custom_net", 16)
+    lines = capsys.readouterr().out.splitlines()
+    assert "16 faces: accuracy" in lines[0]
+    assert [line.split("\t")[0] for line in lines[2:]] == list(EMOTIONS)
+
+    plots = tmp_path / "plots"
+    both = ["--weights", str(weights), str(WEIGHTS), "--json", str(figures), "--plots", str(plots)]
+    assert main(["compare", "--data", str(data), "--split", "FER2013Valid", *both]) == 0
+    compared = json.loads(figures.read_text())
+    assert [each["weights"] for each in compared] == [str(weights), str(WEIGHTS)]
+    assert compared[0]["bytes"] == weights.stat().st_size
+    assert "| custom_net | " in capsys.readouterr().out
+    drawn = ["--weights", str(weights), "--plots", str(plots), "--split", "FER2013Valid"]
+    assert main(["evaluate", "emotions", "--data", str(data), *drawn]) == 0
+    for name in ("comparison.png", "confusion.png", "reliability.png"):
+        assert cv2.imread(str(plots / name)) is not None
+
+
+def test_a_run_can_begin_with_weights_and_learn_from_a_teacher(data: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first.safetensors"
+    taught_facts = train(options(data, first, epochs=8), lambda progress: None)
+    assert taught_facts.validation_accuracy > 0.9
+    still = replace(options(data, tmp_path / "w.safetensors", epochs=1), learning_rate=1e-9)
+    facts = train(replace(still, initial=first), lambda progress: None)
+    assert facts.validation_accuracy == taught_facts.validation_accuracy
+    assert f"--init {first}" in facts.training_command
+
+    with pytest.raises(UsageError, match=r"--init .* is a custom_net"):
+        train(replace(still, initial=first, network="emotion_net_small"), lambda progress: None)
+
+
+def test_half_of_the_lesson_is_the_teachers_opinion() -> None:
+    class Teacher(torch.nn.Module):
+        def forward(self, faces: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([[0.0, 100.0]]).repeat(len(faces), 1)
+
+    votes = torch.tensor([[1.0, 0.0]])
+    lesson = train_module.taught(Teacher(), torch.zeros(1, 1, 4, 4), votes)
+    assert lesson.tolist() == [[0.5, 0.5]]
+    assert train_module.taught(None, torch.zeros(1, 1, 4, 4), votes) is votes
+
+
+def test_rare_emotions_are_shown_more_often() -> None:
+    votes = np.zeros((3, 10), int)
+    votes[0, 0] = votes[1, EMOTIONS.index("disgust")] = 10
+    votes[2, :2] = 5
+    crops = np.arange(3, dtype=np.uint8).reshape(3, 1, 1).repeat(4, 1).repeat(4, 2)
+    shown = train_module.repeat_rare(Faces(crops, votes))
+    assert np.bincount(shown.crops[:, 0, 0]).tolist() == [1, train_module.REPEATS["disgust"], 1]

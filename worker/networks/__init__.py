@@ -1,11 +1,20 @@
 """Network architectures, by name. Weights and facts of a trained one live in its weights file."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 from worker.errors import UsageError
 from worker.networks.custom_net import CustomNet
+from worker.networks.emotion_net import EmotionNet, EmotionNetSmall
+from worker.networks.vgg_net import VGGNet
 
-NETWORKS = {"custom_net": CustomNet}
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "custom_net": CustomNet,
+    "emotion_net": EmotionNet,
+    "emotion_net_small": EmotionNetSmall,
+    "vgg_net": VGGNet,
+}
 
 
 def build_network(name: str, classes: int) -> nn.Module:

@@ -7,14 +7,15 @@ from torch import Tensor
 from torch.nn import functional
 
 ROTATION = 20.0  # degrees, either way
-SCALE = 0.15  # fraction, either way
+SCALE = 0.18  # fraction, either way
 SHIFT = 0.10  # fraction of the side, either way
-ERASE_PROBABILITY = 0.25
+GAMMA = 0.4  # natural logarithm of the exponent, either way
+ERASE_PROBABILITY = 0.4
 ERASE_SIDE = (0.1, 0.4)  # fraction of the side
 
 
 def augment(faces: Tensor) -> Tensor:
-    """Mirror, rotate, scale, shift and partly erase faces, each differently.
+    """Mirror, rotate, scale, shift, relight and partly erase faces, each differently.
 
     ``faces``: float32 ``(n, 1, side, side)`` in gray levels 0..255; the result likewise. Uses
     torch's global random state, so that ``torch.manual_seed`` makes it repeatable. Brightness and
@@ -26,7 +27,8 @@ def augment(faces: Tensor) -> Tensor:
         padding_mode="border",
         align_corners=False,
     )
-    return _erase(moved)
+    exponent = torch.exp(_uniform(len(faces), GAMMA)).view(-1, 1, 1, 1)
+    return _erase(255 * (moved / 255).clamp(min=0) ** exponent)
 
 
 def _random_affine(count: int) -> Tensor:

@@ -1,9 +1,13 @@
-"""The FER+ data set on disk: folders with label.csv and the PNG files that it names.
+"""Labelled faces on disk, in either of two forms, and what their votes mean.
 
-A line of label.csv is ``file,box`` and ten vote counts: the eight emotions, unknown, not-a-face.
+FER+: a folder with the PNG files and a label.csv, whose lines are ``file,box`` and ten vote counts:
+the eight emotions, unknown, not-a-face. Or a folder for each emotion: ``anger/a.png``. FER+ comes
+in splits (``FER2013Train``, ``FER2013Valid``, ``FER2013Test``); a data set without splits lends a
+tenth of its faces for validation.
 """
 
 import csv
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +18,19 @@ from numpy.typing import NDArray
 from worker.emotions import EMOTIONS
 from worker.errors import UsageError
 
+TRAIN_SPLIT, VALID_SPLIT, TEST_SPLIT = SPLITS = "FER2013Train", "FER2013Valid", "FER2013Test"
 VOTE_COLUMNS = len(EMOTIONS) + 2  # and unknown, not-a-face
+VOTERS = 10  # what a face in an emotion's folder counts as
+HELD_OUT_OF = 10
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
 class Faces:
     """Labelled faces.
 
-    ``crops``: uint8 ``(n, 48, 48)``, gray. ``votes``: int64 ``(n, 10)``, as they were cast.
+    ``crops``: uint8 ``(n, side, side)``, gray (FER+: 48).
+    ``votes``: int64 ``(n, 10)``, as they were cast.
     """
 
     crops: NDArray[np.uint8]
@@ -35,15 +44,50 @@ class Faces:
 
 
 def load_split(data: Path, split: str) -> Faces:
-    """Read ``data/split``: label.csv and the PNG files that it names.
+    """Read ``data/split``, or, where ``data`` itself holds the faces, its part for that split.
 
-    Raises UsageError that says what is wrong: no folder, no label.csv, a malformed line, or
-    pictures that are missing, unreadable or not all of one square size (how many, which first).
+    Raises UsageError that says what is wrong: no such folder, no labels, a malformed line, an
+    unknown class, or pictures that are missing, unreadable or not all of one square size (how many,
+    which first).
     """
-    folder = data / split
+    if (data / split).is_dir():
+        return _load_folder(data / split)[1]
+    if not data.is_dir():
+        raise UsageError(f"--data: there is no folder {data}")
+    if any((data / name).is_dir() for name in SPLITS) or split not in SPLITS:
+        raise UsageError(f"--data: {data} has no folder {split}")
+    names, faces = _load_folder(data)
+    held_out = np.array([_is_held_out(name) for name in names])
+    return faces.select(~held_out if split == TRAIN_SPLIT else held_out)
+
+
+def _is_held_out(name: str) -> bool:
+    """By name, so that a face stays on its side when others are added."""
+    return zlib.crc32(name.encode()) % HELD_OUT_OF == 0
+
+
+def _load_folder(folder: Path) -> tuple[list[str], Faces]:
     table = folder / "label.csv"
-    if not table.is_file():
-        raise UsageError(f"no FER+ data: {table} is missing (--data is the folder of splits)")
+    names, votes = _read_table(table) if table.is_file() else _list_classes(folder)
+    if not names:
+        raise UsageError(f"{folder}: there is no face in it")
+    pictures = [cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE) for name in names]
+    size = next((picture.shape for picture in pictures if picture is not None), (0, 0))
+    bad = [
+        name
+        for name, picture in zip(names, pictures, strict=True)
+        if picture is None or picture.shape != size
+    ]
+    if bad or size[0] != size[1]:
+        raise UsageError(
+            f"{folder}: {len(bad)} of {len(names)} pictures are missing, unreadable or not "
+            f"{size[0]}x{size[0]} like the rest; the first is {bad[0] if bad else names[0]} "
+            "(`crop` makes square crops of one size)"
+        )
+    return names, Faces(np.array(pictures, dtype=np.uint8), np.array(votes, dtype=np.int64))
+
+
+def _read_table(table: Path) -> tuple[list[str], list[list[int]]]:
     names: list[str] = []
     votes: list[list[int]] = []
     with table.open(newline="") as lines:
@@ -56,21 +100,31 @@ def load_split(data: Path, split: str) -> Faces:
                 raise UsageError(f"{table}, line {number}: expected file,box and ten vote counts")
             names.append(line[0])
             votes.append(counts)
-    if not names:
-        raise UsageError(f"{table} names no pictures")
-    pictures = [cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE) for name in names]
-    size = next((picture.shape for picture in pictures if picture is not None), (0, 0))
-    bad = [
-        name
-        for name, picture in zip(names, pictures, strict=True)
-        if picture is None or picture.shape != size
-    ]
-    if bad or size[0] != size[1]:
+    return names, votes
+
+
+def _list_classes(folder: Path) -> tuple[list[str], list[list[int]]]:
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if not classes:
         raise UsageError(
-            f"{folder}: {len(bad)} of {len(names)} pictures are missing, unreadable or not "
-            f"{size[0]}x{size[0]} like the rest; the first is {bad[0] if bad else names[0]}"
+            f"{folder} has neither a label.csv (FER+) nor a folder for each emotion, "
+            f"such as {folder / EMOTIONS[0]}"
         )
-    return Faces(np.array(pictures, dtype=np.uint8), np.array(votes, dtype=np.int64))
+    unknown = [name for name in classes if name not in EMOTIONS]
+    if unknown:
+        raise UsageError(
+            f"{folder}: unknown classes {', '.join(unknown)}; known: {', '.join(EMOTIONS)}"
+        )
+    names: list[str] = []
+    votes: list[list[int]] = []
+    for name in classes:
+        sure = [0] * VOTE_COLUMNS
+        sure[EMOTIONS.index(name)] = VOTERS
+        for path in sorted((folder / name).iterdir()):
+            if path.suffix.lower() in PICTURE_SUFFIXES:
+                names.append(f"{name}/{path.name}")
+                votes.append(sure)
+    return names, votes
 
 
 def clean_votes(votes: NDArray[np.int64]) -> NDArray[np.int64]:

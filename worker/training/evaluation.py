@@ -1,7 +1,9 @@
-"""How good a network is on labelled faces: accuracy, calibration, latency; `evaluate emotions`."""
+"""How good networks are on labelled faces: accuracy, calibration, latency."""
 
 import math
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from rich.progress import Progress
 from scipy.optimize import minimize_scalar
 
 from worker.classification import Classifier
+from worker.emotions import EMOTIONS
 from worker.errors import UsageError
 from worker.preprocessing import Picture, resize
 from worker.training.dataset import load_split, majority_labels
@@ -19,40 +22,72 @@ from worker.training.dataset import load_split, majority_labels
 CALIBRATION_BINS = 15
 TEMPERATURE_RANGE = (0.05, 20.0)
 BATCH = 32
-LATENCY_ROUNDS = 100
+LATENCY_ROUNDS, WARM_UP = 100, 5  # the first calls still choose their kernels
+BATCH_EVERY = 10  # rounds
 
 
-def evaluate_emotions(data: Path, split: str, weights: Path, progress: Progress) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Measured:
+    """``figures``: what `evaluate emotions` prints. For the plots, of each face: ``confidence``,
+    the probability of its top class, and whether that was ``correct``."""
+
+    figures: dict[str, Any]
+    confidence: NDArray[np.floating]
+    correct: NDArray[np.bool_]
+
+
+def evaluate_emotions(
+    data: Path,
+    split: str,
+    weights: Sequence[Path],
+    progress: Progress,
+    classes: Sequence[str] = (),
+) -> list[Measured]:
     """Measure the worker's own classification call on the faces of ``data/split`` that count.
 
-    The protocol is the FER+ paper's majority vote (`majority_labels`). Accuracies and ``ece`` are
-    fractions, latencies milliseconds on one thread; the keys are those that `evaluate emotions`
-    prints. Raises UsageError for an unusable data set or weights file.
+    The protocol is the FER+ paper's majority vote (`majority_labels`); with ``classes`` only faces
+    of these count, and probabilities are shared among them. Accuracies and ``ece`` are fractions,
+    latencies milliseconds on one thread, taken in turn where there are several weights. Raises
+    UsageError for an unusable data set or weights file.
     """
     faces = load_split(data, split)
     labels = majority_labels(faces.votes)
-    faces, labels = faces.select(labels >= 0), labels[labels >= 0]
+    counts = np.isin(labels, [EMOTIONS.index(name) for name in classes or EMOTIONS])
+    faces, labels = faces.select(counts), labels[counts]
     if not len(faces):
         raise UsageError(f"{data / split}: no face there has a majority for an emotion")
     torch.set_num_threads(1)
-    classifier = Classifier(weights)
-    crops = [resize(crop, classifier.input_size) for crop in faces.crops]
-    probabilities = np.concatenate(
-        [
-            classifier.classify(crops[start : start + BATCH])
-            for start in progress.track(range(0, len(crops), BATCH), description="evaluating")
-        ]
-    )
-    return {
-        "network": classifier.facts.network,
-        "weights": str(weights),
-        "classes": list(classifier.classes),
-        "samples": len(labels),
-        **accuracy_figures(probabilities, labels, classifier.classes),
-        "ece": expected_calibration_error(probabilities, labels),
-        "latency_ms": latency(classifier, crops),
-        "parameters": classifier.parameters,
-    }
+    measured = []
+    crops = list(faces.crops)
+    classifiers = [Classifier(path, classes) for path in weights]
+    latencies = measure_latency(classifiers, crops)
+    for path, classifier, latency in zip(weights, classifiers, latencies, strict=True):
+        resized = [resize(crop, classifier.input_size) for crop in crops]
+        starts = range(0, len(crops), BATCH)
+        probabilities = np.concatenate(
+            [
+                classifier.classify(resized[start : start + BATCH])
+                for start in progress.track(starts, description=f"evaluating {path.name}")
+            ]
+        )
+        names = [EMOTIONS[label] for label in labels]
+        missing = sorted(set(names) - set(classifier.classes))
+        if missing:
+            raise UsageError(f"{path} does not know {', '.join(missing)}, which is in the data")
+        known = np.array([classifier.classes.index(name) for name in names])
+        figures = {
+            "network": classifier.facts.network,
+            "weights": str(path),
+            "classes": list(classifier.classes),
+            "samples": len(labels),
+            **accuracy_figures(probabilities, known, classifier.classes),
+            "ece": expected_calibration_error(probabilities, known),
+            "latency_ms": latency,
+            "parameters": classifier.parameters,
+        }
+        correct = probabilities.argmax(axis=1) == known
+        measured.append(Measured(figures, probabilities.max(axis=1), correct))
+    return measured
 
 
 def accuracy_figures(
@@ -79,23 +114,43 @@ def accuracy_figures(
     }
 
 
-def latency(classifier: Classifier, crops: list[Picture]) -> dict[str, float]:
-    """Milliseconds from uint8 crops to probabilities, the median of many calls: for one face, and
-    for a face of a batch of 32."""
+def summary_figures(confusion: NDArray[np.integer]) -> dict[str, float]:
+    """Mean recall and macro-F1 over the classes with samples, fractions; ``[true][predicted]``."""
+    present = confusion.sum(axis=1) > 0
+    hits = np.diag(confusion)[present]
+    recall = hits / confusion.sum(axis=1)[present]
+    f1 = 2 * hits / (confusion.sum(axis=1) + confusion.sum(axis=0))[present]
+    return {"mean_recall": float(recall.mean()), "macro_f1": float(f1.mean())}
 
-    def median_ms(batch: list[Picture], rounds: int) -> float:
-        times = []
-        for _ in range(rounds + 3):
-            started = time.perf_counter()
-            classifier.classify(batch)
-            times.append(time.perf_counter() - started)
-        return float(np.median(times[3:])) * 1000  # the first calls still choose their kernels
 
-    batch = [crops[i % len(crops)] for i in range(BATCH)]
-    return {
-        "batch1": median_ms(batch[:1], LATENCY_ROUNDS),
-        "batch32_per_face": median_ms(batch, LATENCY_ROUNDS // 10) / BATCH,
-    }
+def measure_latency(
+    classifiers: Sequence[Classifier], crops: Sequence[Picture]
+) -> list[dict[str, float]]:
+    """Milliseconds from uint8 crops to probabilities, medians of many calls: for one face, and for
+    a face of a batch of 32. The classifiers take turns, so that a busy moment hits all alike."""
+    batches = [
+        [resize(crops[i % len(crops)], classifier.input_size) for i in range(BATCH)]
+        for classifier in classifiers
+    ]
+    times: list[tuple[list[float], list[float]]] = [([], []) for _ in classifiers]
+    for number in range(LATENCY_ROUNDS + WARM_UP):
+        for classifier, batch, (one, many) in zip(classifiers, batches, times, strict=True):
+            one.append(_seconds(classifier, batch[:1]))
+            if number % BATCH_EVERY == 0:
+                many.append(_seconds(classifier, batch))
+    return [
+        {
+            "batch1": float(np.median(one[WARM_UP:])) * 1000,
+            "batch32_per_face": float(np.median(many[1:])) * 1000 / BATCH,
+        }
+        for one, many in times
+    ]
+
+
+def _seconds(classifier: Classifier, batch: Sequence[Picture]) -> float:
+    started = time.perf_counter()
+    classifier.classify(batch)
+    return time.perf_counter() - started
 
 
 def expected_calibration_error(

@@ -8,7 +8,7 @@ An interrupted run goes on from its last epoch and ends with the same result.
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from worker.classification import load_network
 from worker.emotions import EMOTIONS
 from worker.errors import UsageError
 from worker.networks import build_network
-from worker.preprocessing import normalise
+from worker.preprocessing import normalise, resize
 from worker.training.augmentation import augment
 from worker.training.dataset import (
+    TRAIN_SPLIT,
+    VALID_SPLIT,
     Faces,
     load_split,
     majority_labels,
@@ -32,18 +35,26 @@ from worker.training.dataset import (
     usable_for_training,
 )
 from worker.training.evaluation import fit_temperature
+from worker.training.plots import plot_learning
 from worker.weights_file import Facts, save_weights
 
-TRAIN_SPLIT, VALID_SPLIT = "FER2013Train", "FER2013Valid"
 AVERAGE_DECAY = 0.998  # of the running average of the weights, a step
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
 EVALUATION_BATCH = 256
+TEACHER_SHARE = 0.5  # of the loss; the votes have the rest
+# A face whose majority is a rare emotion is seen this often an epoch.
+REPEATS = {"disgust": 5, "contempt": 4, "fear": 2}
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """One training run; ``learning_rate`` is the peak, ``threads`` 0: torch decides."""
+    """One training run.
+
+    ``learning_rate`` is the peak; ``threads`` 0: torch decides; ``initial``: weights to begin with
+    instead of random ones; ``teacher``: weights whose opinion is learned beside the votes;
+    ``bfloat16``: 1.8 times faster on a CPU with avx512_bf16, slower on one without.
+    """
 
     network: str
     data: Path
@@ -53,6 +64,9 @@ class TrainOptions:
     learning_rate: float = 0.05
     seed: int = 0
     threads: int = 0
+    initial: Path | None = None
+    teacher: Path | None = None
+    bfloat16: bool = False
 
     def command(self) -> str:
         """The command that repeats this run, for the weights' facts; DIR stands for the data."""
@@ -61,6 +75,9 @@ class TrainOptions:
             f"--output {shlex.quote(self.output.name)} --epochs {self.epochs} "
             f"--batch-size {self.batch_size} --learning-rate {self.learning_rate:g} "
             f"--seed {self.seed}"
+            + (f" --init {shlex.quote(str(self.initial))}" if self.initial else "")
+            + (f" --teacher {shlex.quote(str(self.teacher))}" if self.teacher else "")
+            + (" --bfloat16" if self.bfloat16 else "")
         )
 
 
@@ -85,9 +102,9 @@ class _State:
     average: AveragedModel
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
-    epochs_done: int = 0
-    best_accuracy: float = -1.0
-    best_weights: dict[str, Tensor] | None = None
+    losses: list[float] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
 
     def save(self, path: Path, command: str) -> None:
         partial = path.with_name(path.name + ".partial")
@@ -98,8 +115,8 @@ class _State:
                 "average": self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
-                "epochs_done": self.epochs_done,
-                "best_accuracy": self.best_accuracy,
+                "losses": self.losses,
+                "accuracies": self.accuracies,
                 "best_weights": self.best_weights,
             },
             partial,
@@ -117,22 +134,24 @@ class _State:
         self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
-        self.epochs_done = saved["epochs_done"]
-        self.best_accuracy = saved["best_accuracy"]
+        self.losses, self.accuracies = saved["losses"], saved["accuracies"]
         self.best_weights = saved["best_weights"]
 
 
 def train(options: TrainOptions, report: Callable[[Progress], None]) -> Facts:
     """Run (or resume) a training and write ``options.output``; ``report`` is told after each batch.
 
-    A checkpoint stands beside the output until the run is complete. Raises UsageError for an
-    unusable data set, an unknown network, or a checkpoint of another run.
+    The learning curves go to a PNG of the same name. A checkpoint stands beside the output until
+    the run is complete. Raises UsageError for an unusable data set, an unknown network, initial
+    weights that do not fit, or a checkpoint of another run.
     """
     if options.threads:
         torch.set_num_threads(options.threads)
-    train_faces = load_split(options.data, TRAIN_SPLIT)
-    train_faces = train_faces.select(usable_for_training(train_faces.votes))
-    valid_faces = load_split(options.data, VALID_SPLIT)
+    torch.manual_seed(options.seed)
+    network, side = _untrained(options)
+    train_faces = _resized(load_split(options.data, TRAIN_SPLIT), side)
+    train_faces = repeat_rare(train_faces.select(usable_for_training(train_faces.votes)))
+    valid_faces = _resized(load_split(options.data, VALID_SPLIT), side)
     labels = majority_labels(valid_faces.votes)
     valid_faces, labels = valid_faces.select(labels >= 0), labels[labels >= 0]
     if len(train_faces) < options.batch_size or not len(valid_faces):
@@ -142,37 +161,46 @@ def train(options: TrainOptions, report: Callable[[Progress], None]) -> Facts:
         )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = options.output.with_name(options.output.name + ".checkpoint")
-    state = _start(options, batches=len(train_faces) // options.batch_size)
+    state = _start(
+        network, options, steps=options.epochs * (len(train_faces) // options.batch_size)
+    )
     if checkpoint.exists():
         state.load(checkpoint, options.command())
-    while state.epochs_done < options.epochs:
-        _train_epoch(state, options, train_faces, report)
+    teacher = load_network(options.teacher)[0] if options.teacher else None
+    while len(state.losses) < options.epochs:
+        state.losses.append(_train_epoch(state, options, train_faces, teacher, report))
         logits = predict_logits(state.average, valid_faces.crops)
         accuracy = float((logits.argmax(axis=1) == labels).mean())
-        if accuracy > state.best_accuracy:
-            state.best_accuracy = accuracy
+        state.accuracies.append(accuracy)
+        if accuracy == max(state.accuracies):
             averaged = state.average.module.state_dict()
             state.best_weights = {name: value.clone() for name, value in averaged.items()}
-        state.epochs_done += 1
         state.save(checkpoint, options.command())
-        report(Progress(state.epochs_done, options.epochs, 0, 0, 0.0, accuracy, 0.0))
+        report(Progress(len(state.losses), options.epochs, 0, 0, 0.0, accuracy, 0.0))
 
-    assert state.best_weights is not None
     state.average.module.load_state_dict(state.best_weights)
     logits = predict_logits(state.average, valid_faces.crops)
     facts = Facts(
         network=options.network,
         classes=EMOTIONS,
-        input_size=valid_faces.crops.shape[1],
+        input_size=side,
         normalisation="per-face",
         temperature=fit_temperature(logits, labels),
         training_command=options.command(),
-        validation_accuracy=state.best_accuracy,
+        validation_accuracy=max(state.accuracies),
     )
     arrays = {name: tensor.numpy() for name, tensor in state.best_weights.items()}
     save_weights(options.output, arrays, facts)
+    plot_learning(state.losses, state.accuracies, options.output.with_suffix(".png"))
     checkpoint.unlink()
     return facts
+
+
+def repeat_rare(faces: Faces) -> Faces:
+    """Faces in which those of rare majority emotions stand `REPEATS` times, the others once."""
+    repeats = np.array([REPEATS.get(name, 1) for name in EMOTIONS] + [1])
+    index = np.repeat(np.arange(len(faces)), repeats[majority_labels(faces.votes)])
+    return Faces(faces.crops[index], faces.votes[index])
 
 
 def predict_logits(network: nn.Module, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -186,9 +214,37 @@ def predict_logits(network: nn.Module, crops: NDArray[np.uint8]) -> NDArray[np.f
     return torch.cat(batches).numpy()
 
 
-def _start(options: TrainOptions, batches: int) -> _State:
-    torch.manual_seed(options.seed)
+def taught(teacher: nn.Module | None, pictures: Tensor, votes: Tensor) -> Tensor:
+    """What the network is to learn: the votes, mixed with what its teacher sees in the picture
+    (Hinton et al. 2015, at temperature 1, because the votes are a soft target already)."""
+    if teacher is None:
+        return votes
+    with torch.no_grad():
+        opinion = torch.softmax(teacher(pictures).float(), dim=1)
+    return TEACHER_SHARE * opinion + (1 - TEACHER_SHARE) * votes
+
+
+def _untrained(options: TrainOptions) -> tuple[nn.Module, int]:
+    """The network to train, with initial weights where they are given, and the side it takes."""
     network = build_network(options.network, len(EMOTIONS))
+    if options.initial:
+        initial, facts = load_network(options.initial)
+        if (facts.network, facts.classes) != (options.network, EMOTIONS):
+            raise UsageError(
+                f"--init {options.initial} is a {facts.network} for {', '.join(facts.classes)}; "
+                f"wanted: {options.network} for {', '.join(EMOTIONS)}"
+            )
+        network.load_state_dict(initial.state_dict())
+    side = network.input_size
+    assert isinstance(side, int)
+    return network, side
+
+
+def _resized(faces: Faces, side: int) -> Faces:
+    return Faces(np.array([resize(crop, side) for crop in faces.crops]), faces.votes)
+
+
+def _start(network: nn.Module, options: TrainOptions, steps: int) -> _State:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(
         network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY), use_buffers=True
@@ -201,16 +257,22 @@ def _start(options: TrainOptions, batches: int) -> _State:
         weight_decay=WEIGHT_DECAY,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=options.learning_rate, total_steps=options.epochs * batches
+        optimizer, max_lr=options.learning_rate, total_steps=steps
     )
     return _State(network, average, optimizer, schedule)
 
 
 def _train_epoch(
-    state: _State, options: TrainOptions, faces: Faces, report: Callable[[Progress], None]
-) -> None:
+    state: _State,
+    options: TrainOptions,
+    faces: Faces,
+    teacher: nn.Module | None,
+    report: Callable[[Progress], None],
+) -> float:
+    """Mean loss of the epoch."""
+    epochs_done = len(state.losses)
     # A seed for each epoch, so that a resumed run draws what an uninterrupted one would have drawn.
-    torch.manual_seed(options.seed * 100_003 + state.epochs_done)
+    torch.manual_seed(options.seed * 100_003 + epochs_done)
     state.network.train()
     crops = torch.from_numpy(faces.crops)
     targets = torch.from_numpy(target_distributions(faces.votes))
@@ -219,18 +281,21 @@ def _train_epoch(
     started, loss_sum = time.monotonic(), 0.0
     for number, batch in enumerate(order.view(batches, options.batch_size), 1):
         pictures = normalise(augment(crops[batch].unsqueeze(1).float()).squeeze(1))
-        logits = state.network(pictures.contiguous(memory_format=torch.channels_last))
-        loss = functional.cross_entropy(logits, targets[batch])
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
+            logits = state.network(pictures).float()
+            lesson = taught(teacher, pictures, targets[batch])
+        loss = functional.cross_entropy(logits, lesson)
         state.optimizer.zero_grad()
         loss.backward()
         state.optimizer.step()
         state.schedule.step()
         state.average.update_parameters(state.network)
         loss_sum += loss.item()
-        batches_left = (options.epochs - state.epochs_done) * batches - number
+        batches_left = (options.epochs - epochs_done) * batches - number
         report(
             Progress(
-                epoch=state.epochs_done + 1,
+                epoch=epochs_done + 1,
                 epochs=options.epochs,
                 batch=number,
                 batches=batches,
@@ -239,3 +304,4 @@ def _train_epoch(
                 seconds_left=(time.monotonic() - started) / number * batches_left,
             )
         )
+    return loss_sum / batches

@@ -1,0 +1,90 @@
+"""What `evaluate` and `compare` show of their figures: tables and pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from worker.terminal import show_table
+from worker.training.evaluation import CALIBRATION_BINS, Measured, summary_figures
+from worker.training.plots import plot_comparison, plot_confusion, plot_reliability
+
+
+def show_evaluation(figures: dict[str, Any]) -> None:
+    """Totals, then the recall of each class with its row of the confusion matrix."""
+    latency = figures["latency_ms"]
+    print(
+        f"{figures['weights']} ({figures['network']}, {figures['parameters']:,} parameters), "
+        f"{figures['samples']} faces: accuracy {figures['accuracy']:.4f}, calibration error "
+        f"{figures['ece']:.4f}; one face {latency['batch1']:.2f} ms, "
+        f"one of 32 {latency['batch32_per_face']:.2f} ms"
+    )
+    rows = [
+        (name, _or_none(recall["accuracy"]), recall["samples"], *row)
+        for (name, recall), row in zip(
+            figures["per_class"].items(), figures["confusion"], strict=True
+        )
+    ]
+    columns = ("true \\ predicted", "recall", "faces", *figures["classes"])
+    console = Console()
+    show_table("", columns, rows if console.is_terminal else [columns, *rows], console)
+
+
+def draw_evaluation(measured: Measured, folder: Path) -> None:
+    """confusion.png and reliability.png in ``folder``, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = measured.figures
+    confusion = np.array(figures["confusion"])
+    plot_confusion(confusion, figures["classes"], folder / "confusion.png")
+    plot_reliability(
+        measured.confidence, measured.correct, CALIBRATION_BINS, folder / "reliability.png"
+    )
+
+
+def compare_figures(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures of one network with what only a comparison has: mean recall and macro-F1 over the
+    classes in the data (fractions), and the size of the file in bytes."""
+    return {
+        **figures,
+        **summary_figures(np.array(figures["confusion"])),
+        "bytes": Path(figures["weights"]).stat().st_size,
+    }
+
+
+def show_comparison(figures: Sequence[dict[str, Any]]) -> None:
+    """One line a network, the most accurate first, as a table that Markdown reads."""
+    columns = (
+        *("weights", "accuracy", "mean recall", "macro-F1", "calibration error", "one face (ms)"),
+        *("one of 32 (ms)", "parameters", "file (MB)"),
+    )
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
+    for each in sorted(figures, key=lambda each: -each["accuracy"]):
+        values = (
+            Path(each["weights"]).stem,
+            f"{100 * each['accuracy']:.1f} %",
+            f"{100 * each['mean_recall']:.1f} %",
+            f"{each['macro_f1']:.3f}",
+            f"{each['ece']:.3f}",
+            f"{each['latency_ms']['batch1']:.2f}",
+            f"{each['latency_ms']['batch32_per_face']:.2f}",
+            f"{each['parameters'] / 1e6:.2f} M",
+            f"{each['bytes'] / 1e6:.1f}",
+        )
+        print("| " + " | ".join(values) + " |")
+
+
+def draw_comparison(figures: Sequence[dict[str, Any]], folder: Path) -> None:
+    """comparison.png in ``folder``, which is made: accuracy against time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plot_comparison(
+        [Path(each["weights"]).stem for each in figures],
+        [each["accuracy"] for each in figures],
+        [each["latency_ms"]["batch1"] for each in figures],
+        folder / "comparison.png",
+    )
+
+
+def _or_none(recall: float | None) -> str:
+    return "-" if recall is None else f"{recall:.3f}"
