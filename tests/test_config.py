@@ -59,6 +59,9 @@ def test_a_relative_path_in_the_file_starts_from_the_files_folder(tmp_path: Path
         ("[worker]\npoll_interval = -1\n", "[worker] poll_interval = -1"),
         ("[classification]\nclasses = joy, fear\n", "[classification] classes = joy, fear"),
         ("[database]\nrotate = sometimes\n", "[database] rotate = sometimes"),
+        ("[metrics]\naddress = 127.0.0.1\n", "[metrics] address = 127.0.0.1: must look like"),
+        ("[metrics]\naddress = here:99999\n", "[metrics] address = here:99999: must look like"),
+        ("[metrics]\naddress = http://a:1\n", "[metrics] address = http://a:1: must look like"),
         ("url = http://a\n", "no section headers"),
         ("[server]\nurl = http://a\nurl = http://b\n", "already exists"),
         ("[DEFAULT]\nurl = http://a\n", "[DEFAULT]"),
@@ -79,6 +82,22 @@ def test_the_environment_and_flags_are_named_as_the_source() -> None:
         load_config(environment={}, flags=["server.nothing=1"])
     with pytest.raises(UsageError, match=r"expected section\.key=value"):
         load_config(environment={}, flags=["timeout"])
+
+
+@pytest.mark.parametrize(
+    ("given_address", "meant"),
+    [
+        ("", ""),
+        ("9464", "127.0.0.1:9464"),
+        (":9464", "127.0.0.1:9464"),
+        ("0.0.0.0:80", "0.0.0.0:80"),
+        ("localhost:1", "localhost:1"),
+        ("[::1]:9464", "[::1]:9464"),
+    ],
+)
+def test_a_metrics_address_without_a_host_is_on_loopback(given_address: str, meant: str) -> None:
+    config = load_config(environment={}, flags=[f"metrics.address={given_address}"])
+    assert config.metrics.address == meant
 
 
 def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

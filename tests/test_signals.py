@@ -37,3 +37,25 @@ def test_a_tick_from_before_does_not_count_and_ticks_do_not_pile_up() -> None:
     for _ in range(100):
         alarm.tick()
     assert seconds(alarm, 0.2, until_tick=True) >= 0.2
+
+
+def test_a_wait_says_now_and_then_that_it_is_idle_whether_ticks_come_or_not() -> None:
+    alarm, idle = Alarm(), []
+    alarm.idle, alarm.idle_every = lambda: idle.append(time.monotonic()), 0.1
+    seconds(alarm, 0.55)
+    assert 4 <= len(idle) <= 7
+    idle.clear()
+    ticks = [threading.Timer(0.04 * number, alarm.tick) for number in range(12)]
+    for tick in ticks:
+        tick.start()
+    seconds(alarm, 0.55)  # such a wait, after a fault, goes on through the ticks
+    assert len(idle) >= 4
+    for tick in ticks:
+        tick.join()
+
+
+def test_the_wish_to_reload_ends_a_wait_and_is_no_stop() -> None:
+    alarm = Alarm()
+    alarm.reload_requested = True
+    assert seconds(alarm, 30) < 10
+    assert not alarm.stop_requested

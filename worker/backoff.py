@@ -18,16 +18,16 @@ class Backoff:
     """
 
     def __init__(self, longest: float, draw: Callable[[float, float], float] = random.uniform):
-        self._longest = longest
+        self.longest = longest
         self._draw = draw
         self._faults = 0
 
     def next_wait(self, error: RetryLater) -> float:
         """Seconds to wait after this fault; what the server asked for counts, up to ``longest``."""
-        bound = min(self._longest, FIRST_WAIT * 2 ** min(self._faults, 30))
+        bound = min(self.longest, FIRST_WAIT * 2 ** min(self._faults, 30))
         self._faults += 1
         if error.wait:  # one that asks for 0 seconds would keep both sides busy
-            return min(error.wait, self._longest)
+            return min(error.wait, self.longest)
         return self._draw(0, bound)
 
     def reset(self) -> None:

@@ -6,6 +6,7 @@ worker.ini and the configuration table in the README are made from them (`worker
 
 import configparser
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -171,9 +172,21 @@ class LogConfig(_Section):
 class MetricsConfig(_Section):
     """`[metrics]`: figures for a monitoring system."""
 
-    address: Literal[""] = Field(
-        "", description="host:port to serve them on; not built yet: only empty"
+    address: str = Field(
+        "",
+        description="host:port of /metrics and /healthz, e.g. 127.0.0.1:9464; a port alone: on "
+        "loopback; empty: off",
     )
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, address: str) -> str:
+        if not address:
+            return address
+        parts = re.fullmatch(r"(?:([A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):)?([0-9]{1,5})", address)
+        if parts is None or int(parts[2]) > 65_535:
+            raise ValueError("must look like 127.0.0.1:9464")
+        return f"{parts[1] or '127.0.0.1'}:{parts[2]}"
 
 
 class Config(_Section):

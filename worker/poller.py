@@ -7,6 +7,7 @@ from enum import Enum, auto
 from worker.database import Database
 from worker.errors import DiskRefuses, ImageLost
 from worker.faces import Analysis
+from worker.monitoring import Monitor
 from worker.record import Record, build_record
 from worker.server_client import PulledImage, ServerClient
 
@@ -38,6 +39,7 @@ class Poller:
         worker: str,
         network: str,
         stored: Callable[[], None],
+        monitor: Monitor | None = None,
     ) -> None:
         self._client = client
         self._database = database
@@ -45,12 +47,18 @@ class Poller:
         self._worker = worker
         self._network = network
         self._stored = stored
+        self._monitor = monitor or Monitor()
         self._etag: str | None = None
         self._last_task: str | None = None
         self._repeated: set[str] = set()
         self._hinted = False
         self._in_hand: PulledImage | None = None
         self._unsaved: tuple[Record, PulledImage] | None = None
+
+    def use(self, client: ServerClient) -> None:
+        """Talk to the server through another client from now on."""
+        self._client = client
+        self._etag = None  # it may well be another server's
 
     def step(self) -> Found:
         """Poll once.
@@ -61,8 +69,10 @@ class Poller:
         if self._unsaved is not None:
             self._store(*self._unsaved)
             return Found.IMAGE
-        image = self._in_hand or self._client.pull_image(self._etag)
-        self._in_hand = None
+        image, self._in_hand = self._in_hand, None
+        if image is None:
+            with self._monitor.stage("pull"):
+                image = self._client.pull_image(self._etag)
         if image is None:
             self._repeated.clear()
             return Found.NOTHING
@@ -87,6 +97,7 @@ class Poller:
         """A recorded image: post its record again, never analyse it again."""
         task, last = image.task_id, self._last_task
         self._last_task, self._etag = task, image.etag
+        self._monitor.images["repeated"] += 1
         self._database.owe_again(task, image.lease_id)
         self._stored()
         if task not in (last, *self._repeated):
@@ -110,7 +121,8 @@ class Poller:
             outcome = image.problem
         else:
             if threshold is None:
-                threshold = self._client.pull_threshold()
+                with self._monitor.stage("threshold"):
+                    threshold = self._client.pull_threshold()
             outcome = self._analyze_unless_fatal(image)
         return build_record(
             file_name=image.file_name,
@@ -126,14 +138,17 @@ class Poller:
         if crashes >= CRASHES:
             return ImageLost("crashed", f"the worker ended {crashes} times while analysing it")
         try:
-            return self._analyze(image.content)
+            with self._monitor.stage("analyze"):
+                return self._analyze(image.content)
         except ImageLost as lost:
             return lost
 
     def _store(self, record: Record, image: PulledImage) -> None:
         self._unsaved = (record, image)
-        self._database.append(record, lease_id=image.lease_id)
+        with self._monitor.stage("store"):
+            self._database.append(record, lease_id=image.lease_id)
         self._unsaved = None
+        self._monitor.recorded(record)
         self._etag = image.etag
         self._last_task = image.task_id
         self._stored()

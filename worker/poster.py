@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from worker.backoff import Backoff, Outage
 from worker.database import Database, Owed
 from worker.errors import DiskRefuses, RetryLater, ServerBusy, ServerUnreachable
+from worker.monitoring import Monitor
 from worker.server_client import ServerClient
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Poster:
         max_backoff: float,
         *,
         ended: Callable[[], None],
+        monitor: Monitor | None = None,
     ) -> None:
         self._client = client
         self._database = database
@@ -43,12 +45,18 @@ class Poster:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._ended = ended
+        self._monitor = monitor or Monitor()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="poster")
         self._running: Future[None] | None = None
 
     def start(self) -> None:
         self._running = self._executor.submit(self._run)
         self._running.add_done_callback(lambda _: self._ended())
+
+    def use(self, client: ServerClient, max_backoff: float) -> None:
+        """Post through another client from the next post on."""
+        self._client = client
+        self._backoff.longest = max_backoff
 
     def notify(self) -> None:
         """Say that an image was stored, and something new is owed."""
@@ -79,13 +87,16 @@ class Poster:
                     self._wake.wait()
                     continue
                 self._allowed -= 1
-                post(self._client, self._database, owed)
+                with self._monitor.stage("post"):
+                    post(self._client, self._database, owed)
             except RetryLater as error:
                 wait = self._backoff.next_wait(error)
+                self._monitor.backoff["posting"] = wait
                 self._outage.fault(error, wait)
                 self._stop.wait(wait)
             else:
                 self._backoff.reset()
+                self._monitor.backoff["posting"] = 0
                 self._outage.over()
 
 

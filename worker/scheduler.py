@@ -23,12 +23,16 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from worker.backoff import Backoff, Outage
 from worker.config import Config
 from worker.database import Database, parse_rotation
-from worker.errors import RetryLater, Stop
+from worker.errors import RetryLater, Stop, UsageError
 from worker.faces import Analysis
+from worker.log import configure_logging
+from worker.monitoring import Monitor, health_limit, outcome_of, serve
 from worker.poller import Found, Poller
 from worker.poster import Poster, post
+from worker.reload import merge
 from worker.server_client import ServerClient
 from worker.signals import Alarm
+from worker.systemd import alive, notify, watchdog_seconds
 from worker.weights_file import read_weights
 
 if TYPE_CHECKING:
@@ -43,15 +47,15 @@ class Metronome:
     """Ticks one ``interval`` (seconds) after each call of `wait`; a context manager."""
 
     def __init__(self, alarm: Alarm, interval: float) -> None:
+        self.interval = interval
         self._alarm = alarm
-        self._interval = interval
         self._scheduler = BackgroundScheduler(timezone=UTC)
 
     def __enter__(self) -> Self:
         self._scheduler.add_job(
             self._alarm.tick,
             "interval",
-            seconds=self._interval,
+            seconds=self.interval,
             id="poll",
             max_instances=1,
             coalesce=True,
@@ -63,9 +67,9 @@ class Metronome:
     def wait(self) -> None:
         """Wait for the next tick, or a stop; where the wall clock was set back and no tick comes,
         for twice the interval."""
-        due = datetime.now(UTC) + timedelta(seconds=self._interval)
+        due = datetime.now(UTC) + timedelta(seconds=self.interval)
         self._scheduler.modify_job("poll", next_run_time=due)
-        self._alarm.wait(2 * self._interval, until_tick=True)
+        self._alarm.wait(2 * self.interval, until_tick=True)
 
     def __exit__(
         self,
@@ -95,17 +99,48 @@ def _load_pipeline(config: Config) -> "Pipeline":
     return Pipeline(config)
 
 
-def run(config: Config, alarm: Alarm) -> None:
-    """Run the daemon until ``alarm`` asks to stop.
+def run(config: Config, alarm: Alarm, read_again: Callable[[], Config] | None = None) -> None:
+    """Run the daemon until ``alarm`` asks to stop; where it asks to reload, ``read_again`` gives
+    the configuration anew.
 
-    Raises UsageError for weights that cannot be used, DatabaseUnusable for a locked or damaged
-    file. Neither an unreachable server nor a full disk ends it.
+    Raises UsageError for weights or a metrics address that cannot be used, DatabaseUnusable for a
+    locked or damaged file. Neither an unreachable server nor a full disk ends it.
     """
     network = _network(config)
+    monitor = Monitor(health_limit(config), network)
     backoff, outage = Backoff(config.worker.max_backoff), Outage("polling", logger)
-    with _open_database(config) as database, Metronome(alarm, config.worker.poll_interval) as beat:
-        poster = Poster(_client(config), database, config.worker.max_backoff, ended=alarm.stop)
-        poller = _poller(config, database, network, poster.notify)
+    with (
+        _open_database(config) as database,
+        Metronome(alarm, config.worker.poll_interval) as beat,
+        serve(config.metrics.address, monitor, database.owed_count) as metrics_url,
+    ):
+        poster = Poster(
+            _client(config),
+            database,
+            config.worker.max_backoff,
+            ended=alarm.stop,
+            monitor=monitor,
+        )
+        poller = _poller(config, database, network, poster.notify, monitor)
+
+        def reload(old: Config) -> Config:
+            alarm.reload_requested = False
+            try:
+                new, changed, waiting = merge(old, read_again() if read_again else old)
+                clients = _client(new), _client(new)
+            except UsageError as error:
+                logger.error("SIGHUP: %s; the old configuration stays in force", error)
+                return old
+            configure_logging(new.log)
+            poller.use(clients[0])
+            poster.use(clients[1], new.worker.max_backoff)
+            beat.interval, backoff.longest = new.worker.poll_interval, new.worker.max_backoff
+            monitor.limit = health_limit(new)
+            changes, rest = ", ".join(changed) or "nothing", ", ".join(waiting) or "nothing"
+            logger.info("SIGHUP: changed: %s; waits for a restart: %s", changes, rest)
+            return new
+
+        alarm.idle, alarm.idle_every = alive, watchdog_seconds() / 2
         poster.start()
         logger.info(
             "polling %s%s every %g s, storing to %s",
@@ -114,20 +149,30 @@ def run(config: Config, alarm: Alarm) -> None:
             config.worker.poll_interval,
             config.database.path,
         )
+        if metrics_url:
+            logger.info("serving %s/metrics and /healthz", metrics_url)
+        notify("READY=1")
         try:
             while not alarm.stop_requested:
+                if alarm.reload_requested:
+                    config = reload(config)
                 try:
                     found = poller.step()
                 except RetryLater as error:
                     wait = backoff.next_wait(error)
                     outage.fault(error, wait)
+                    monitor.polled(outcome_of(error), wait)
+                    alive()
                     alarm.wait(wait)
                     continue
                 backoff.reset()
                 outage.over()
+                monitor.polled(found.name.lower())
+                alive()
                 if found is Found.NOTHING:
                     beat.wait()
         finally:
+            notify("STOPPING=1")
             poster.stop()
         if poller.held_task is not None:
             raise Stop(
@@ -175,7 +220,13 @@ def _network(config: Config) -> str:
     return facts.network
 
 
-def _poller(config: Config, database: Database, network: str, stored: Callable[[], None]) -> Poller:
+def _poller(
+    config: Config,
+    database: Database,
+    network: str,
+    stored: Callable[[], None],
+    monitor: Monitor | None = None,
+) -> Poller:
     return Poller(
         _client(config),
         database,
@@ -183,4 +234,5 @@ def _poller(config: Config, database: Database, network: str, stored: Callable[[
         worker=config.worker.id,
         network=network,
         stored=stored,
+        monitor=monitor,
     )
