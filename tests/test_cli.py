@@ -99,7 +99,10 @@ def test_each_error_has_its_exit_code(error: WorkerError, code: int) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["run", "once", "demo", "demo-server", "check", "results", "analyze", "train", "evaluate"],
+    [
+        *("run", "once", "demo", "demo-server", "check", "results", "report", "analyze", "crop"),
+        *("label", "train", "evaluate"),
+    ],
 )
 def test_each_command_has_help_with_an_example(tmp_path: Path, name: str) -> None:
     words = [name, "emotions"] if name == "evaluate" else [name]
@@ -172,8 +175,8 @@ def test_once_exits_with_what_the_server_made_of_it(server: ScriptedServer, tmp_
         (("analyze", "nowhere"), 2, "nowhere: there is no such file or folder"),
         (("results", "--since", "yesterday"), 2, "'yesterday' is no time"),
         (("results", "--database", "none.json"), 5, "none.json"),
-        (("train", "--data", "nowhere"), 2, "label.csv is missing"),
-        (("evaluate", "emotions", "--data", "nowhere"), 2, "label.csv is missing"),
+        (("train", "--data", "nowhere"), 2, "there is no folder nowhere"),
+        (("evaluate", "emotions", "--data", "nowhere"), 2, "there is no folder nowhere"),
         (("fly",), 2, "invalid choice: 'fly'"),
         (("demo-server", "nowhere"), 2, "nowhere"),
         (("analyze", "x", "--threshold", "7"), 2, "invalid number from 0 to 1 value: '7'"),

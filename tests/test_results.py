@@ -17,6 +17,7 @@ from worker.results import (
     table_rows,
     write_csv,
     write_json,
+    write_seed_format,
 )
 
 ANGRY: Record = {
@@ -111,3 +112,18 @@ def test_csv_has_a_line_a_face_and_one_for_an_image_without() -> None:
         *("1", "71", "131", "0.7", ""),
     ]
     assert lines[3]["error"] == "it does not decode"
+
+
+def test_the_earlier_form_is_a_list_with_three_keys_each() -> None:
+    output = io.StringIO()
+    write_seed_format(ALL, output)
+    written = json.loads(output.getvalue())
+    assert written == {
+        "images": [
+            {key: record[key] for key in ("file_name", "threshold", "faces")} for record in ALL
+        ]
+    }
+    assert list(written["images"][0]) == ["file_name", "threshold", "faces"]
+    nothing = io.StringIO()
+    write_seed_format([], nothing)
+    assert json.loads(nothing.getvalue()) == {"images": []}

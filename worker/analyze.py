@@ -61,7 +61,7 @@ def analyze_files(
     for source in sources:
         outcome: Analysis | ImageLost
         try:
-            content = _read(source.path, config.server.max_image_bytes)
+            content = read_image(source.path, config.server.max_image_bytes)
             outcome = pipeline.analyze(content)
             if annotated is not None:
                 picture = draw(decode(content, color=True), outcome.faces, threshold)
@@ -102,7 +102,8 @@ def draw(picture: Picture, faces: Iterable[Face], threshold: float) -> Picture:
     return picture
 
 
-def _read(path: Path, limit: int) -> bytes:
+def read_image(path: Path, limit: int) -> bytes:
+    """An image file's bytes. Raises ImageLost where it cannot be read or has over ``limit``."""
     try:
         with path.open("rb") as file:
             content = file.read(limit + 1)

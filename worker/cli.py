@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.cli_options import build_parser
-from worker.errors import DiskRefuses, RetryLater, ServerRefuses, Stop, WorkerError
+from worker.errors import DiskRefuses, RetryLater, ServerRefuses, Stop, UsageError, WorkerError
 from worker.signals import Alarm
 
 if TYPE_CHECKING:
@@ -64,10 +64,12 @@ def exit_code(error: WorkerError) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    alarm, config = _alarm(), configure(options)
+    alarm = Alarm()
+    alarm.install(hangup=True)
+    config = configure(options)
     from worker.scheduler import run
 
-    run(config, alarm)
+    run(config, alarm, lambda: _load(options))
     return 0
 
 
@@ -167,6 +169,8 @@ def _results(options: argparse.Namespace) -> int:
         results.write_json(selected, sys.stdout)
     elif options.csv:
         results.write_csv(selected, sys.stdout)
+    elif options.seed_format:
+        results.write_seed_format(selected, sys.stdout)
     elif options.follow:
         for row in results.table_rows(selected):
             print("\t".join(map(safe, row)))
@@ -174,6 +178,63 @@ def _results(options: argparse.Namespace) -> int:
         columns = ("processed", "file", "threshold", "faces", "post")
         posts = {task: reason or state for task, state, reason in posting_states(path)}
         show_table(str(path), columns, results.table_rows(selected, posts), Console())
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    config = configure(options)
+    from worker.database import read_records, repair
+    from worker.files import replace_file
+    from worker.record import utc_now
+    from worker.report import count_records, render
+    from worker.results import parse_time
+
+    path: Path = options.database or config.database.path
+    since = parse_time(options.since) if options.since else None
+    repair(path)
+    totals = count_records(read_records(path), since)
+    made = f"made {utc_now()}" + (f", records since {since.isoformat()}" if since else "")
+    replace_file(options.output, render(totals, path.name, made))
+    print(f"{options.output}: {totals.images} images, {totals.faces} faces")
+    return 0
+
+
+def _crop(options: argparse.Namespace) -> int:
+    config = configure(options)
+    from worker.analyze import find_images
+    from worker.crop import crop_faces
+    from worker.terminal import progress_bar, safe
+
+    sources = find_images(options.sources)
+    with progress_bar() as progress:
+        task = progress.add_task("cropping", total=len(sources))
+        done = crop_faces(sources, config, options.output, lambda: progress.advance(task))
+    for path, message in done.bad:
+        print(f"{safe(path)}: {message}", file=sys.stderr)
+    print(
+        f"{options.output}: {done.faces} new faces of {done.images} images, "
+        f"{done.duplicates} near-duplicates left out, {len(done.bad)} images could not be read"
+    )
+    return EXIT_FAILED if done.bad else 0
+
+
+def _label(options: argparse.Namespace) -> int:
+    alarm = _alarm()
+    from rich.console import Console
+
+    from worker.agreement import agreement_rows
+    from worker.demo_server import DemoServer
+    from worker.label import Ballot, create_app
+    from worker.terminal import show_table
+
+    with Ballot(options.folder) as ballot:
+        with DemoServer(create_app(ballot), port=options.port) as server:
+            print(f"label faces on {server.url}; stop with Ctrl-C", flush=True)
+            while not alarm.stop_requested:
+                alarm.wait(3600)
+        votes = ballot.votes()
+    rows = [(name, str(len(cast)), "") for name, cast in sorted(votes.items()) if cast]
+    show_table("", ("who", "faces", "kappa"), [*rows, *agreement_rows(votes)], Console())
     return 0
 
 
@@ -215,6 +276,10 @@ def _analyze(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    if options.prepare:
+        return _prepare(options)
+    if options.data is None:
+        raise UsageError("train needs --data DIR (or --prepare, which makes such a folder)")
     from worker.training.progress import show_training
     from worker.training.train import TrainOptions, train
 
@@ -227,6 +292,9 @@ def _train(options: argparse.Namespace) -> int:
         learning_rate=options.learning_rate,
         seed=options.seed,
         threads=options.threads,
+        initial=options.init,
+        teacher=options.teacher,
+        bfloat16=options.bfloat16,
     )
     with show_training(options.epochs) as report:
         facts = train(run, report)
@@ -236,20 +304,56 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
+def _prepare(options: argparse.Namespace) -> int:
+    from worker.training.fer2013 import prepare
+
+    if options.output is None:
+        raise UsageError("--prepare needs --output DIR")
+    pixels, votes = options.prepare
+    for split, faces in prepare(pixels, votes, options.output).items():
+        print(f"{split}\t{faces} faces")
+    return 0
+
+
 def _evaluate_emotions(options: argparse.Namespace) -> int:
     config = configure(options)
     from worker.terminal import progress_bar
     from worker.training.evaluation import evaluate_emotions
+    from worker.training.figures import draw_evaluation, show_evaluation
 
+    weights = options.weights or config.classification.weights
     with progress_bar() as progress:
-        figures = evaluate_emotions(
-            options.data, options.split, options.weights or config.classification.weights, progress
-        )
-    text = json.dumps(figures, indent=2)
-    if options.json:
-        options.json.write_text(text + "\n")
-    print(text)
+        [measured] = evaluate_emotions(options.data, options.split, [weights], progress)
+    show_evaluation(measured.figures)
+    _write_json(options.json, measured.figures)
+    if options.plots:
+        draw_evaluation(measured, options.plots)
     return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    configure(options)
+    from worker.config import DEFAULT_WEIGHTS
+    from worker.terminal import progress_bar
+    from worker.training.evaluation import evaluate_emotions
+    from worker.training.figures import compare_figures, draw_comparison, show_comparison
+
+    weights = options.weights or sorted(DEFAULT_WEIGHTS.parent.glob("*.safetensors"))
+    with progress_bar() as progress:
+        measured = evaluate_emotions(
+            options.data, options.split, weights, progress, options.classes
+        )
+    figures = [compare_figures(each.figures) for each in measured]
+    show_comparison(figures)
+    _write_json(options.json, figures)
+    if options.plots:
+        draw_comparison(figures, options.plots)
+    return 0
+
+
+def _write_json(path: Path | None, figures: object) -> None:
+    if path:
+        path.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def _alarm() -> Alarm:
@@ -261,18 +365,24 @@ def _alarm() -> Alarm:
 def configure(options: argparse.Namespace) -> "Config":
     """The configuration with this command's flags; also sets up the log and OpenCV's pixel limit,
     which must stand before OpenCV is imported."""
-    from worker.config import PIXEL_LIMIT_VARIABLE, load_config
+    from worker.config import PIXEL_LIMIT_VARIABLE
     from worker.log import configure_logging
+
+    config = _load(options)
+    os.environ[PIXEL_LIMIT_VARIABLE] = str(config.server.max_image_pixels)
+    configure_logging(config.log)
+    return config
+
+
+def _load(options: argparse.Namespace) -> "Config":
+    from worker.config import load_config
 
     flags = list(options.set)
     if options.url is not None:
         flags.append(f"server.url={options.url}")
     if options.interval is not None:
         flags.append(f"worker.poll_interval={options.interval}")
-    config = load_config(options.config, flags=flags)
-    os.environ[PIXEL_LIMIT_VARIABLE] = str(config.server.max_image_pixels)
-    configure_logging(config.log)
-    return config
+    return load_config(options.config, flags=flags)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
@@ -282,7 +392,11 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo-server": _demo_server,
     "check": _check,
     "results": _results,
+    "report": _report,
     "analyze": _analyze,
+    "crop": _crop,
+    "label": _label,
     "train": _train,
     "emotions": _evaluate_emotions,
+    "compare": _compare,
 }

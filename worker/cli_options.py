@@ -68,7 +68,39 @@ def build_parser() -> argparse.ArgumentParser:
     how = results.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one record a line")
     how.add_argument("--csv", action="store_true", help="one face a line")
+    how.add_argument(
+        "--seed-format", action="store_true", help='{"images": [...]}: name, threshold, faces'
+    )
     how.add_argument("--verify", action="store_true", help="repair and check the file")
+    report = _add(
+        commands,
+        "report",
+        "the JSON file as one HTML page with plots, which needs no network",
+        "report --since 2026-11-24 --output report.html",
+    )
+    report.add_argument("--database", type=Path, metavar="FILE", help="default: [database] path")
+    report.add_argument("--since", metavar="TIME", help="ISO 8601, UTC where no zone is given")
+    report.add_argument(
+        "--output", type=Path, default="report.html", metavar="FILE", help="default: report.html"
+    )
+    crop = _add(
+        commands,
+        "crop",
+        "cut the faces out of images and folders, as training sees them",
+        "crop holiday/ --output faces/",
+    )
+    crop.add_argument("sources", type=Path, nargs="+", metavar="SOURCE")
+    crop.add_argument(
+        "--output", type=Path, default="faces", metavar="DIR", help="default: faces; may have some"
+    )
+    label = _add(
+        commands,
+        "label",
+        "a page on loopback to name the emotions of cropped faces",
+        "label faces/ --port 5001",
+    )
+    label.add_argument("folder", type=Path, metavar="DIR", help="what `crop` wrote")
+    label.add_argument("--port", type=int, default=5001, help="0: a free one; default: 5001")
     analyze = _add(
         commands,
         "analyze",
@@ -84,29 +116,67 @@ def build_parser() -> argparse.ArgumentParser:
         commands,
         "train",
         "train a network; goes on where it was interrupted",
-        "train --network custom_net --data ferplus/ --epochs 10",
+        "train --network emotion_net --data ferplus/ --output runs/mine.safetensors",
     )
-    train.add_argument("--network", default="custom_net", help="default: custom_net")
-    train.add_argument("--data", type=Path, required=True, metavar="DIR", help="FER+ layout")
+    train.add_argument("--network", default="emotion_net", help="default: emotion_net")
+    train.add_argument(
+        "--data", type=Path, metavar="DIR", help="FER+ layout, or a folder for each emotion"
+    )
     train.add_argument("--output", type=Path, metavar="FILE", help="default: weights/NETWORK…")
     train.add_argument("--epochs", type=_positive, default=10, help="default: 10")
     train.add_argument("--batch-size", type=_positive, default=64, help="default: 64")
     train.add_argument("--learning-rate", type=float, default=0.05, help="peak; default: 0.05")
     train.add_argument("--seed", type=int, default=0, help="default: 0")
     train.add_argument("--threads", type=int, default=0, help="CPU threads; default: all")
+    train.add_argument("--init", type=Path, metavar="FILE", help="begin with these weights")
+    train.add_argument("--teacher", type=Path, metavar="FILE", help="weights to learn from as well")
+    train.add_argument(
+        "--bfloat16", action="store_true", help="faster, on a CPU that computes in this format"
+    )
+    train.add_argument(
+        "--prepare",
+        type=Path,
+        nargs=2,
+        metavar=("FER2013.CSV", "FER2013NEW.CSV"),
+        help="only make the FER+ layout in --output DIR from the two files",
+    )
     evaluate = commands.add_parser("evaluate", help="measure a network on labelled data")
     subjects = evaluate.add_subparsers(metavar="SUBJECT", required=True)
     emotions = _add(
         subjects,
         "emotions",
         "accuracy, calibration and speed",
-        "evaluate emotions --data ferplus/ --split FER2013Valid --json figures.json",
+        "evaluate emotions --data ferplus/ --split FER2013Valid --json figures.json --plots plots/",
     )
-    emotions.add_argument("--data", type=Path, required=True, metavar="DIR", help="FER+ layout")
-    emotions.add_argument("--split", default="FER2013Test", help="default: FER2013Test")
+    _add_evaluation(emotions)
     emotions.add_argument("--weights", type=Path, metavar="FILE", help="default: worker.ini's")
-    emotions.add_argument("--json", type=Path, metavar="OUT", help="also write the figures here")
+    compare = _add(
+        commands,
+        "compare",
+        "several networks side by side on labelled data",
+        "compare --data ferplus/ --split FER2013Valid --plots plots/",
+    )
+    _add_evaluation(compare)
+    compare.add_argument(
+        "--weights", type=Path, nargs="+", metavar="FILE", help="default: all of weights/"
+    )
+    compare.add_argument(
+        "--classes", nargs="+", choices=EMOTIONS, default=(), help="only faces of these; all"
+    )
     return parser
+
+
+def _add_evaluation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="FER+ layout, or a folder for each emotion",
+    )
+    parser.add_argument("--split", default="FER2013Test", help="default: FER2013Test")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures here")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw them, as PNG files")
 
 
 def _add(

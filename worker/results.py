@@ -1,4 +1,4 @@
-"""`results`: look into the JSON file, as a table, as JSON lines or as CSV."""
+"""`results`: look into the JSON file, as a table, JSON, JSON lines or CSV."""
 
 import csv
 import json
@@ -18,6 +18,8 @@ CSV_COLUMNS = (
     *EMOTIONS,
     *("error", "task_id", "worker", "network"),
 )
+
+SEED_KEYS = ("file_name", "threshold", "faces")
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,15 @@ def write_json(records: Iterable[Record], output: TextIO) -> None:
     """One record a line, as it stands in the file."""
     for record in records:
         output.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def write_seed_format(records: Iterable[Record], output: TextIO) -> None:
+    """One JSON object with a list of all records, each with the three keys of the earlier work."""
+    output.write('{"images": [')
+    for number, record in enumerate(records):
+        plain = {key: record[key] for key in SEED_KEYS if key in record}
+        output.write((",\n" if number else "\n") + json.dumps(plain))
+    output.write("\n]}\n")
 
 
 def write_csv(records: Iterable[Record], output: TextIO) -> None:

@@ -1,0 +1,25 @@
+"""Files that are there as a whole or not at all."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from worker.errors import Stop
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write ``content`` beside ``path`` and move it there, so that no reader finds half of it.
+
+    Makes the folder where there is none. Raises Stop where the disk is full or takes no file there;
+    what stood at ``path`` before is then still there.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    if path.exists() and not path.is_file():
+        raise Stop(f"cannot write {path}: it is no ordinary file")  # the move would replace it
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise Stop(f"cannot write {path}: {error.strerror}") from error
