@@ -205,7 +205,7 @@ def test_check_says_a_line_each_and_ends_with_the_first_failure(
     assert [line.split()[:2] for line in good.stdout.splitlines()] == [
         ["ok", what] for what in ("configuration", "weights", "database", "server")
     ]
-    assert "custom_net" in good.stdout
+    assert "emotion_net" in good.stdout
     assert [request.path for request in server.requests] == ["/threshold"]
     server.script("/threshold", Reply(403))
     assert run_worker(tmp_path, "check", "--url", server.url).returncode == 4

@@ -89,7 +89,7 @@ def test_metrics_show_what_the_daemon_did(
     assert seen["stage_seconds_bucket le +Inf stage analyze"] == 2
     assert abs(seen["last_poll_timestamp_seconds"] - time.time()) < 30
     assert abs(seen["last_answer_timestamp_seconds"] - time.time()) < 30
-    assert [name for name in seen if name.startswith("build_info") and "custom_net" in name]
+    assert [name for name in seen if name.startswith("build_info") and "emotion_net" in name]
     assert seen["process_open_fds"] > 3
 
 

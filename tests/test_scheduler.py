@@ -106,7 +106,7 @@ def test_a_changed_threshold_holds_for_the_next_image(tmp_path: Path) -> None:
                 daemon.until(lambda: queue.counts()["waiting"] + queue.counts()["leased"] == 0)
     low, high = TinyDB(tmp_path / "results.json").table("images")
     assert (low["threshold"], high["threshold"]) == (0.01, 0.99)
-    assert len(low["faces"][0]) > 4
+    assert len(low["faces"][0]) > len(high["faces"][0])
     assert len(high["faces"][0]) == 2
 
 

@@ -29,7 +29,7 @@ from worker.errors import UsageError
 
 PROJECT = Path(__file__).resolve().parent.parent
 DEFAULT_FILE = Path("worker.ini")
-DEFAULT_WEIGHTS = PROJECT / "weights" / "custom_net.safetensors"
+DEFAULT_WEIGHTS = PROJECT / "weights" / "emotion_net.safetensors"
 PIXEL_LIMIT_VARIABLE = "OPENCV_IO_MAX_IMAGE_PIXELS"
 TOKEN_VARIABLE = "WORKER_SERVER_TOKEN"  # noqa: S105 - a name, no secret
 
