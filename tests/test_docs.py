@@ -22,7 +22,7 @@ POST = ("--set", "server.results_path=/results")
 def server(tmp_path: Path) -> Iterator[str]:
     """The server of docs/http.md, in a process of its own."""
     [code] = re.findall(r"```python\n(.*?)```", (PROJECT / "docs/http.md").read_text(), re.DOTALL)
-    assert len(code.splitlines()) <= 32
+    assert sum(bool(line) for line in code.splitlines()) <= 25
     (tmp_path / "server.py").write_text(code)
     (tmp_path / "pictures").mkdir()
     for i, name in enumerate(("astronaut.jpg", "coffee.jpg", "astronaut.jpg")):
