@@ -216,3 +216,16 @@ def test_the_documentation_names_every_metric_stage_and_outcome() -> None:
     own = {name for name in exported if not name.startswith(("process_", "stage_seconds_"))}
     for name in (*own, "stage_seconds", *STAGES, *OUTCOMES):
         assert re.search(rf"\b(emotion_worker_)?{name}\b", text), name
+
+
+def test_a_request_that_fails_is_logged_and_the_next_one_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def pending() -> int:
+        raise ValueError("no count")
+
+    with serve("127.0.0.1:0", Monitor(), pending) as url:
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"{url}/metrics", timeout=5)
+        assert requests.get(f"{url}/healthz", timeout=5).status_code == 200
+    assert "could not be answered: ValueError('no count')" in caplog.text

@@ -7,16 +7,22 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from worker.cli_model import MODEL_COMMANDS
 from worker.cli_options import build_parser
-from worker.errors import DiskRefuses, RetryLater, ServerRefuses, Stop, UsageError, WorkerError
+from worker.cli_setup import (
+    EXIT_DATABASE,
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    EXIT_UNREACHABLE,
+    EXIT_USAGE,
+    configure,
+    load,
+    new_alarm,
+)
+from worker.errors import DiskRefuses, RetryLater, ServerRefuses, Stop, WorkerError
 from worker.signals import Alarm
 
-if TYPE_CHECKING:
-    from worker.config import Config
-
-EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_DATABASE = 1, 2, 3, 4, 5
 EXIT_INTERRUPTED = 128 + 2
 FOLLOW_EVERY = 0.5  # seconds
 
@@ -69,12 +75,12 @@ def _run(options: argparse.Namespace) -> int:
     config = configure(options)
     from worker.scheduler import run
 
-    run(config, alarm, lambda: _load(options))
+    run(config, alarm, lambda: load(options))
     return 0
 
 
 def _once(options: argparse.Namespace) -> int:
-    alarm, config = _alarm(), configure(options)
+    alarm, config = new_alarm(), configure(options)
     from worker.scheduler import run_once
 
     owed = run_once(config, alarm)
@@ -84,7 +90,7 @@ def _once(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    alarm, config = _alarm(), configure(options)
+    alarm, config = new_alarm(), configure(options)
     from rich.console import Console
 
     from worker.demo import demo
@@ -99,7 +105,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _demo_server(options: argparse.Namespace) -> int:
-    alarm = _alarm()
+    alarm = new_alarm()
     from worker.demo_server import DemoServer, ImageQueue, create_app, load_folder
 
     queue = ImageQueue(threshold=options.threshold, lease_seconds=options.lease)
@@ -155,7 +161,7 @@ def _results(options: argparse.Namespace) -> int:
     )
     repair(path)
     if options.follow:
-        alarm = _alarm()
+        alarm = new_alarm()
 
         def wait() -> bool:
             sys.stdout.flush()
@@ -199,45 +205,6 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _crop(options: argparse.Namespace) -> int:
-    config = configure(options)
-    from worker.analyze import find_images
-    from worker.crop import crop_faces
-    from worker.terminal import progress_bar, safe
-
-    sources = find_images(options.sources)
-    with progress_bar() as progress:
-        task = progress.add_task("cropping", total=len(sources))
-        done = crop_faces(sources, config, options.output, lambda: progress.advance(task))
-    for path, message in done.bad:
-        print(f"{safe(path)}: {message}", file=sys.stderr)
-    print(
-        f"{options.output}: {done.faces} new faces of {done.images} images, "
-        f"{done.duplicates} near-duplicates left out, {len(done.bad)} images could not be read"
-    )
-    return EXIT_FAILED if done.bad else 0
-
-
-def _label(options: argparse.Namespace) -> int:
-    alarm = _alarm()
-    from rich.console import Console
-
-    from worker.agreement import agreement_rows
-    from worker.demo_server import DemoServer
-    from worker.label import Ballot, create_app
-    from worker.terminal import show_table
-
-    with Ballot(options.folder) as ballot:
-        with DemoServer(create_app(ballot), port=options.port) as server:
-            print(f"label faces on {server.url}; stop with Ctrl-C", flush=True)
-            while not alarm.stop_requested:
-                alarm.wait(3600)
-        votes = ballot.votes()
-    rows = [(name, str(len(cast)), "") for name, cast in sorted(votes.items()) if cast]
-    show_table("", ("who", "faces", "kappa"), [*rows, *agreement_rows(votes)], Console())
-    return 0
-
-
 def _analyze(options: argparse.Namespace) -> int:
     config = configure(options)
     from contextlib import ExitStack
@@ -275,116 +242,6 @@ def _analyze(options: argparse.Namespace) -> int:
     return EXIT_FAILED if failed else 0
 
 
-def _train(options: argparse.Namespace) -> int:
-    if options.prepare:
-        return _prepare(options)
-    if options.data is None:
-        raise UsageError("train needs --data DIR (or --prepare, which makes such a folder)")
-    from worker.training.progress import show_training
-    from worker.training.train import TrainOptions, train
-
-    run = TrainOptions(
-        network=options.network,
-        data=options.data,
-        output=options.output or Path("weights") / f"{options.network}.safetensors",
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-        threads=options.threads,
-        initial=options.init,
-        teacher=options.teacher,
-        bfloat16=options.bfloat16,
-    )
-    with show_training(options.epochs) as report:
-        facts = train(run, report)
-    print(
-        f"validation accuracy {facts.validation_accuracy:.4f}, temperature {facts.temperature:.3f}"
-    )
-    return 0
-
-
-def _prepare(options: argparse.Namespace) -> int:
-    from worker.training.fer2013 import prepare
-
-    if options.output is None:
-        raise UsageError("--prepare needs --output DIR")
-    pixels, votes = options.prepare
-    for split, faces in prepare(pixels, votes, options.output).items():
-        print(f"{split}\t{faces} faces")
-    return 0
-
-
-def _evaluate_emotions(options: argparse.Namespace) -> int:
-    config = configure(options)
-    from worker.terminal import progress_bar
-    from worker.training.evaluation import evaluate_emotions
-    from worker.training.figures import draw_evaluation, show_evaluation
-
-    weights = options.weights or config.classification.weights
-    with progress_bar() as progress:
-        [measured] = evaluate_emotions(options.data, options.split, [weights], progress)
-    show_evaluation(measured.figures)
-    _write_json(options.json, measured.figures)
-    if options.plots:
-        draw_evaluation(measured, options.plots)
-    return 0
-
-
-def _compare(options: argparse.Namespace) -> int:
-    configure(options)
-    from worker.config import DEFAULT_WEIGHTS
-    from worker.terminal import progress_bar
-    from worker.training.evaluation import evaluate_emotions
-    from worker.training.figures import compare_figures, draw_comparison, show_comparison
-
-    weights = options.weights or sorted(DEFAULT_WEIGHTS.parent.glob("*.safetensors"))
-    with progress_bar() as progress:
-        measured = evaluate_emotions(
-            options.data, options.split, weights, progress, options.classes
-        )
-    figures = [compare_figures(each.figures) for each in measured]
-    show_comparison(figures)
-    _write_json(options.json, figures)
-    if options.plots:
-        draw_comparison(figures, options.plots)
-    return 0
-
-
-def _write_json(path: Path | None, figures: object) -> None:
-    if path:
-        path.write_text(json.dumps(figures, indent=2) + "\n")
-
-
-def _alarm() -> Alarm:
-    alarm = Alarm()
-    alarm.install()
-    return alarm
-
-
-def configure(options: argparse.Namespace) -> "Config":
-    """The configuration with this command's flags; also sets up the log and OpenCV's pixel limit,
-    which must stand before OpenCV is imported."""
-    from worker.config import PIXEL_LIMIT_VARIABLE
-    from worker.log import configure_logging
-
-    config = _load(options)
-    os.environ[PIXEL_LIMIT_VARIABLE] = str(config.server.max_image_pixels)
-    configure_logging(config.log)
-    return config
-
-
-def _load(options: argparse.Namespace) -> "Config":
-    from worker.config import load_config
-
-    flags = list(options.set)
-    if options.url is not None:
-        flags.append(f"server.url={options.url}")
-    if options.interval is not None:
-        flags.append(f"worker.poll_interval={options.interval}")
-    return load_config(options.config, flags=flags)
-
-
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "once": _once,
@@ -394,9 +251,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "results": _results,
     "report": _report,
     "analyze": _analyze,
-    "crop": _crop,
-    "label": _label,
-    "train": _train,
-    "emotions": _evaluate_emotions,
-    "compare": _compare,
+    **MODEL_COMMANDS,
 }

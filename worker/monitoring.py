@@ -5,7 +5,9 @@ format when it is asked, and is imported only where [metrics] address is set.
 """
 
 import json
+import logging
 import math
+import sys
 import threading
 import time
 from bisect import bisect_left
@@ -32,6 +34,8 @@ from worker.record import Record
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
+
+logger = logging.getLogger(__name__)
 
 FAULTS: dict[type[RetryLater], str] = {
     ServerUnreachable: "unreachable",
@@ -161,7 +165,9 @@ def serve(address: str, monitor: Monitor, pending: Callable[[], int]) -> Iterato
         address_family = AF_INET6 if address.startswith("[") else AF_INET
 
         def handle_error(self, *_: object) -> None:
-            pass  # a client that hung up is nothing to speak of
+            error = sys.exception()
+            if not isinstance(error, ConnectionError | TimeoutError):  # a client that hung up
+                logger.error("[metrics] a request could not be answered: %r", error)
 
     host, _, port = address.rpartition(":")
     try:

@@ -158,6 +158,9 @@ def test_the_commands_train_and_evaluate_from_one_to_the_other(
     assert [each["weights"] for each in compared] == [str(weights), str(WEIGHTS)]
     assert compared[0]["bytes"] == weights.stat().st_size
     assert "| custom_net | " in capsys.readouterr().out
+    nowhere = ["--weights", str(weights), "--json", str(tmp_path / "none" / "figures.json")]
+    assert main(["compare", "--data", str(data), "--split", "FER2013Valid", *nowhere]) == 1
+    assert "figures.json cannot be written" in capsys.readouterr().err
     drawn = ["--weights", str(weights), "--plots", str(plots), "--split", "FER2013Valid"]
     assert main(["evaluate", "emotions", "--data", str(data), *drawn]) == 0
     for name in ("comparison.png", "confusion.png", "reliability.png"):

@@ -53,7 +53,7 @@ class TrainOptions:
 
     ``learning_rate`` is the peak; ``threads`` 0: torch decides; ``initial``: weights to begin with
     instead of random ones; ``teacher``: weights whose opinion is learned beside the votes;
-    ``bfloat16``: 1.8 times faster on a CPU with avx512_bf16, slower on one without.
+    ``bfloat16``: about 1.7 times faster on a CPU with avx512_bf16, slower on one without.
     """
 
     network: str

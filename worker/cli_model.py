@@ -1,0 +1,142 @@
+"""The commands of the model side: own data, training, evaluation. Thin, as in `worker.cli`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from worker.cli_setup import EXIT_FAILED, configure, new_alarm
+from worker.errors import Stop, UsageError
+
+
+def _crop(options: argparse.Namespace) -> int:
+    config = configure(options)
+    from worker.analyze import find_images
+    from worker.crop import crop_faces
+    from worker.terminal import progress_bar, safe
+
+    sources = find_images(options.sources)
+    with progress_bar() as progress:
+        task = progress.add_task("cropping", total=len(sources))
+        done = crop_faces(sources, config, options.output, lambda: progress.advance(task))
+    for path, message in done.bad:
+        print(f"{safe(path)}: {message}", file=sys.stderr)
+    print(
+        f"{options.output}: {done.faces} new faces of {done.images} images, "
+        f"{done.duplicates} near-duplicates left out, {len(done.bad)} images could not be read"
+    )
+    return EXIT_FAILED if done.bad else 0
+
+
+def _label(options: argparse.Namespace) -> int:
+    alarm = new_alarm()
+    from rich.console import Console
+
+    from worker.agreement import agreement_rows
+    from worker.demo_server import DemoServer
+    from worker.label import Ballot, create_app
+    from worker.terminal import show_table
+
+    with Ballot(options.folder) as ballot:
+        with DemoServer(create_app(ballot), port=options.port) as server:
+            print(f"label faces on {server.url}; stop with Ctrl-C", flush=True)
+            while not alarm.stop_requested:
+                alarm.wait(3600)
+        votes = ballot.votes()
+    rows = [(name, str(len(cast)), "") for name, cast in sorted(votes.items()) if cast]
+    show_table("", ("who", "faces", "kappa"), [*rows, *agreement_rows(votes)], Console())
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    if options.prepare:
+        return _prepare(options)
+    if options.data is None:
+        raise UsageError("train needs --data DIR (or --prepare, which makes such a folder)")
+    from worker.training.progress import show_training
+    from worker.training.train import TrainOptions, train
+
+    run = TrainOptions(
+        network=options.network,
+        data=options.data,
+        output=options.output or Path("weights") / f"{options.network}.safetensors",
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        threads=options.threads,
+        initial=options.init,
+        teacher=options.teacher,
+        bfloat16=options.bfloat16,
+    )
+    with show_training(options.epochs) as report:
+        facts = train(run, report)
+    print(
+        f"validation accuracy {facts.validation_accuracy:.4f}, temperature {facts.temperature:.3f}"
+    )
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from worker.training.fer2013 import prepare
+
+    if options.output is None:
+        raise UsageError("--prepare needs --output DIR")
+    pixels, votes = options.prepare
+    for split, faces in prepare(pixels, votes, options.output).items():
+        print(f"{split}\t{faces} faces")
+    return 0
+
+
+def _evaluate_emotions(options: argparse.Namespace) -> int:
+    config = configure(options)
+    from worker.terminal import progress_bar
+    from worker.training.evaluation import evaluate_emotions
+    from worker.training.figures import draw_evaluation, show_evaluation
+
+    weights = options.weights or config.classification.weights
+    with progress_bar() as progress:
+        [measured] = evaluate_emotions(options.data, options.split, [weights], progress)
+    show_evaluation(measured.figures)
+    _write_json(options.json, measured.figures)
+    if options.plots:
+        draw_evaluation(measured, options.plots)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    configure(options)
+    from worker.config import DEFAULT_WEIGHTS
+    from worker.terminal import progress_bar
+    from worker.training.evaluation import evaluate_emotions
+    from worker.training.figures import compare_figures, draw_comparison, show_comparison
+
+    weights = options.weights or sorted(DEFAULT_WEIGHTS.parent.glob("*.safetensors"))
+    with progress_bar() as progress:
+        measured = evaluate_emotions(
+            options.data, options.split, weights, progress, options.classes
+        )
+    figures = [compare_figures(each.figures) for each in measured]
+    show_comparison(figures)
+    _write_json(options.json, figures)
+    if options.plots:
+        draw_comparison(figures, options.plots)
+    return 0
+
+
+def _write_json(path: Path | None, figures: object) -> None:
+    if path:
+        try:
+            path.write_text(json.dumps(figures, indent=2) + "\n")
+        except OSError as error:
+            raise Stop(f"--json {path} cannot be written: {error.strerror}") from error
+
+
+MODEL_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "crop": _crop,
+    "label": _label,
+    "train": _train,
+    "emotions": _evaluate_emotions,
+    "compare": _compare,
+}
