@@ -15,7 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from worker.detection import FaceDetector, SearchSettings
+from worker.classification import Classifier
+from worker.detection import FACE_WEIGHTS, FRONT, FaceDetector, SearchSettings
 from worker.training.dataset import load_split, majority_labels
 
 SIDE, MARGIN = 120, 60  # pixels: of the enlarged crop, and of what is put around it
@@ -25,7 +26,7 @@ def measure(data: Path, split: str, most: int) -> dict[str, float]:
     """Medians over the faces in which just one box is found near the middle."""
     faces = load_split(data, split)
     crops = faces.crops[majority_labels(faces.votes) >= 0][:most]
-    detector = FaceDetector(SearchSettings(min_face=30, scale_step=1.05, min_neighbors=3))
+    detector = FaceDetector(SearchSettings((FRONT,), 30, 0, 1.05, 3, 0.5), Classifier(FACE_WEIGHTS))
     found = []
     for crop in crops:
         enlarged = cv2.resize(crop, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)

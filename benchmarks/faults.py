@@ -162,23 +162,31 @@ def soak(minutes: float, images: int, share: float, kill_every: float, seed: int
             time.sleep(0.02)
         daemon.send_signal(signal.SIGTERM)
         exit_code = daemon.wait(timeout=60)
-    stored = Counter(d["task_id"] for d in TinyDB(folder / "results.json").table("images"))
-    received = Counter(json.loads(record)["task_id"] for record in queue.records())
     return {
         "seconds": round(time.monotonic() - started),
         "requests": faulty.requests,
         "faults": dict(sorted(faulty.faults.items())),
-        "images": len(given),
-        "recorded": len(stored),
-        "recorded_twice": sum(count - 1 for count in stored.values()),
-        "not_recorded": len(set(given) - set(stored)),
+        **tally(given, queue, folder),
         "all_done_in_time": queue.counts()["done"] == images,
-        "received": len(received),
-        "received_twice": sum(count - 1 for count in received.values()),
         "killed": killed,
         "ended_by_itself": ended,
         "exit_code": exit_code,
         "folder": str(folder),
+    }
+
+
+def tally(given: list[str], queue: ImageQueue, folder: Path) -> dict[str, int]:
+    """What came of the tasks that were given: in the JSON file, and on the server."""
+    stored = Counter(d["task_id"] for d in TinyDB(folder / "results.json").table("images"))
+    received = Counter(json.loads(record)["task_id"] for record in queue.records())
+    return {
+        "images": len(given),
+        "recorded": len(stored),
+        "recorded_twice": sum(count - 1 for count in stored.values()),
+        "not_recorded": len(set(given) - set(stored)),
+        "received": len(received),
+        "received_twice": sum(count - 1 for count in received.values()),
+        "not_received": len(set(given) - set(received)),
     }
 
 

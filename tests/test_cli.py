@@ -100,8 +100,8 @@ def test_each_error_has_its_exit_code(error: WorkerError, code: int) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("run", "once", "demo", "demo-server", "check", "results", "report", "analyze", "crop"),
-        *("label", "train", "evaluate"),
+        *("run", "once", "demo", "demo-server", "check", "results", "report", "analyze", "live"),
+        *("crop", "label", "train", "evaluate"),
     ],
 )
 def test_each_command_has_help_with_an_example(tmp_path: Path, name: str) -> None:

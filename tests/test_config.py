@@ -59,6 +59,7 @@ def test_a_relative_path_in_the_file_starts_from_the_files_folder(tmp_path: Path
         ("[worker]\npoll_interval = -1\n", "[worker] poll_interval = -1"),
         ("[classification]\nclasses = joy, fear\n", "[classification] classes = joy, fear"),
         ("[database]\nrotate = sometimes\n", "[database] rotate = sometimes"),
+        ("[database]\nkeep_images_size = 1 TB\n", "[database] keep_images_size = 1 TB"),
         ("[metrics]\naddress = 127.0.0.1\n", "[metrics] address = 127.0.0.1: must look like"),
         ("[metrics]\naddress = here:99999\n", "[metrics] address = here:99999: must look like"),
         ("[metrics]\naddress = http://a:1\n", "[metrics] address = http://a:1: must look like"),
@@ -120,10 +121,10 @@ def test_other_programs_variables_are_left_alone() -> None:
     )
 
 
-def test_the_shipped_file_and_the_readme_say_what_the_code_does() -> None:
+def test_the_shipped_file_and_the_documentation_say_what_the_code_does() -> None:
     shipped = PROJECT / "worker.ini"
     assert shipped.read_text() == config_text.ini()
-    assert config_text.table() in (PROJECT / "README.md").read_text()
+    assert config_text.table() in (PROJECT / "docs/configuration.md").read_text()
     loaded = load_config(shipped, environment={})
     assert loaded.server == Config().server
     assert loaded.classification == Config().classification

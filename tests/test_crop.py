@@ -9,7 +9,7 @@ import pytest
 
 from tests.photographs import ASTRONAUT_FACE, SAMPLES, encode, overlap, picture
 from tests.test_cli import run_worker
-from worker.analyze import find_images
+from worker.analyze import find_files
 from worker.config import Config
 from worker.crop import COLUMNS, NEAR, Cropped, crop_faces, difference_hash
 from worker.errors import Stop, UsageError
@@ -19,7 +19,7 @@ from worker.training.dataset import load_split
 
 
 def crop(source: Path, output: Path) -> Cropped:
-    return crop_faces(find_images([source]), Config(), output, lambda: None)
+    return crop_faces(find_files([source]), Config(), output, lambda: None)
 
 
 def rows(output: Path) -> list[dict[str, str]]:

@@ -1,6 +1,8 @@
 """What the documentation shows works as it stands there."""
 
+import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,7 +14,9 @@ import pytest
 import requests
 
 from tests.photographs import encode, picture
+from tests.test_cli import run_worker
 from worker.config import PROJECT
+from worker.database import Database
 from worker.database_reader import read_records
 
 POST = ("--set", "server.results_path=/results")
@@ -62,3 +66,70 @@ def test_the_server_of_the_documentation_works_with_the_worker(server: str, tmp_
     assert {record["threshold"] for record in records} == {0.35}
     assert len(records[0]["faces"]) == 1
     assert requests.get(f"{server}/image", timeout=5).status_code == 204
+
+
+JSON_PAGE = (PROJECT / "docs/json-file.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", JSON_PAGE, re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One with the record that docs/json-file.md shows, and one without a face."""
+    [shown] = blocks("json")
+    with Database(tmp_path / "results.json") as database:
+        database.append(json.loads(shown))
+        database.append(json.loads(shown) | {"file_name": "b.png", "faces": [], "task_id": "b"})
+    return tmp_path
+
+
+def test_the_snippets_about_the_json_file_run_as_they_stand(folder: Path) -> None:
+    says = {
+        "TinyDB": "TinyDB: ['angry.jpeg']\n",
+        "json": "json: angry.jpeg 1 0.94\n",
+        "pandas": "pandas: 0.94\n",
+    }
+    for code in blocks("python"):
+        [name] = re.findall(r'print\("(\w+):"', code)
+        expected = says.pop(name)
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=100, check=False
+        )
+        if "No module named 'pandas'" in done.stderr:
+            continue
+        assert done.stdout == expected, done.stderr
+    assert not says
+
+
+def test_the_commands_about_the_json_file_do_what_the_page_says(folder: Path) -> None:
+    commands, jq = blocks("sh")
+    shown = {}
+    for line in commands.splitlines():
+        words = line.removeprefix("python run_worker.py ").split()
+        if "--follow" not in words:  # it would not end
+            done = run_worker(folder, *words)
+            assert done.returncode == 0, done.stderr
+            shown[words[-1]] = done.stdout
+    assert shown["--csv"].count("\n") == 1  # nobody is happy: the heading
+    records = [json.loads(line) for line in shown["--json"].splitlines()]
+    assert [record["file_name"] for record in records] == ["angry.jpeg", "b.png"]
+    plain = json.loads(shown["--seed-format"])["images"]
+    assert list(plain[0]) == ["file_name", "threshold", "faces"]
+    assert "documents: 2 in 1 file" in shown["--verify"]
+    if shutil.which("jq"):
+        done = subprocess.run(
+            ["sh", "-c", jq], cwd=folder, capture_output=True, text=True, timeout=100, check=True
+        )
+        assert done.stdout == "angry.jpeg\n"
+
+
+def test_the_pages_link_to_pages_that_are_there() -> None:
+    for page in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")):
+        text = page.read_text()
+        links = re.findall(r"\]\(([^)#]+)\)", text)
+        assert all((page.parent / link).exists() for link in links if "://" not in link), page
+        named = re.findall(r"`(docs/[\w.-]+)`", text)
+        assert all((PROJECT / name).exists() for name in named), page

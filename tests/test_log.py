@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
@@ -44,3 +45,22 @@ def test_a_json_line_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry["message"] == 'file=a"b\n'
     assert (entry["level"], entry["logger"]) == ("ERROR", "worker.poller")
     assert "a fault" in entry["exception"]
+
+
+HOSTILE = "a\x1b[31m\x9b2J\x7f\u202e\u2028\r\n2026-01-01 INFO    forged"
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_no_control_character_reaches_the_log_and_no_line_is_forged(
+    capsys: pytest.CaptureFixture[str], style: Literal["text", "json"]
+) -> None:
+    configure_logging(LogConfig(format=style))
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        logging.getLogger("worker.poller").exception("file=%s", HOSTILE)
+    logged = capsys.readouterr().err
+    assert "forged" in logged
+    lines = logged.removesuffix("\n").split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert not any(line.startswith("2026-01-01") for line in lines)

@@ -15,7 +15,7 @@ BOX = Box(71, 48, 154, 131)
 
 
 def face(**probabilities: float) -> Face:
-    return Face(BOX, {name: probabilities.get(name, 0.0) for name in EMOTIONS})
+    return Face(BOX, {name: probabilities.get(name, 0.0) for name in EMOTIONS}, 0.9912)
 
 
 def record_of(outcome: Analysis | ImageLost, threshold: float | None = 0.2) -> Record:
@@ -36,7 +36,14 @@ def test_a_record_is_what_readers_of_the_file_know_with_the_first_three_keys_in_
         {
             "file_name": "angry.jpeg",
             "threshold": 0.2,
-            "faces": [{"face_id": 1, "anger": 0.94, "bbox": ["71", "48", "154", "131"]}],
+            "faces": [
+                {
+                    "face_id": 1,
+                    "anger": 0.94,
+                    "bbox": ["71", "48", "154", "131"],
+                    "confidence": 0.99,
+                }
+            ],
             "task_id": "t1",
             "processed_at": "2026-11-24T12:00:00.123Z",
             "worker": "w",
@@ -91,7 +98,7 @@ def test_a_face_holds_its_id_its_box_and_just_the_classes_that_reach_the_thresho
     probabilities = dict(zip(EMOTIONS, values, strict=True))
     entry = face_entry(face_id, Face(BOX, probabilities), threshold)
     assert next(iter(entry)) == "face_id"
-    assert list(entry)[-1] == "bbox"
+    assert list(entry)[-2:] == ["bbox", "confidence"]
     assert entry["face_id"] == face_id
     named = {name: value for name, value in entry.items() if name in EMOTIONS}
     assert named == {n: round(p, 2) for n, p in probabilities.items() if round(p, 2) >= threshold}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from worker.errors import UsageError
+from worker.errors import DatabaseUnusable, UsageError
 from worker.record import Record
 from worker.results import (
     Filter,
@@ -127,3 +127,19 @@ def test_the_earlier_form_is_a_list_with_three_keys_each() -> None:
     nothing = io.StringIO()
     write_seed_format([], nothing)
     assert json.loads(nothing.getvalue()) == {"images": []}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"x": 2},
+        {"file_name": "a", "faces": 3},
+        {"file_name": "a", "faces": ["a"]},
+        {"file_name": "a", "faces": [{"face_id": 1, "anger": "much"}]},
+        {"file_name": "a", "faces": [], "error": "broken"},
+        {"file_name": "a", "faces": [], "processed_at": "yesterday"},
+    ],
+)
+def test_a_record_of_another_program_is_named(odd: Record) -> None:
+    with pytest.raises(DatabaseUnusable, match="record 5 is not one of this worker"):
+        list(select([*ALL, odd], Filter(), None))

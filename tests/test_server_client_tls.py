@@ -37,17 +37,33 @@ class Authority:
 
     def serve_as(self, *names: str, days: int = 1) -> ssl.SSLContext:
         """A server's context with a new certificate for ``names``; 0 days: it has expired."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certify("server", *names, days=days))
+        return context
+
+    def serve_the_certified(self) -> ssl.SSLContext:
+        """A server's context that demands a certificate of this authority from its clients."""
+        context = self.serve_as("IP:127.0.0.1")
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(self.file)
+        return context
+
+    def certify(self, subject: str, *names: str, days: int = 1) -> Path:
+        """A file, readable by its owner only, with a new certificate and its key."""
         (self._folder / "extensions").write_text(
             f"subjectAltName={','.join(names)}\nauthorityKeyIdentifier=keyid\n"
         )
-        self._openssl(f"req {KEY} -subj /CN=server -keyout server.key -out server.csr")
+        self._openssl(f"req {KEY} -subj /CN={subject} -keyout new.key -out new.csr")
         self._openssl(
-            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial "
-            f"-days {days} -extfile extensions -out server.pem"
+            "x509 -req -in new.csr -CA ca.pem -CAkey ca.key -CAcreateserial "
+            f"-days {days} -extfile extensions -out new.pem"
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._folder / "server.pem", self._folder / "server.key")
-        return context
+        file = self._folder / f"{subject}.pem"
+        file.touch(mode=0o600)
+        file.write_bytes(
+            b"".join((self._folder / f"new.{kind}").read_bytes() for kind in ("pem", "key"))
+        )
+        return file
 
     def _openssl(self, arguments: str) -> None:
         command = ["openssl", *arguments.split()]
@@ -132,6 +148,18 @@ def test_the_environment_decides_nothing_about_trust(
         assert new_client(server.url, authority.file).pull_image() is None
 
 
+def test_no_proxy_of_the_environment_sees_a_request(
+    authority: Authority, valid: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with ScriptedServer(valid) as server:
+        server.script("/image", Reply(204))
+        assert new_client(server.url, authority.file).pull_image() is None
+
+
 def test_plain_http_on_either_side_of_tls_is_unreachable(
     authority: Authority, valid: ssl.SSLContext
 ) -> None:
@@ -184,6 +212,121 @@ def test_a_ca_file_that_is_none_is_named(tmp_path: Path, content: str | None) ->
 
     with pytest.raises(UsageError, match=rf"\[server\] ca_file.*{ca_file}"):
         new_client("https://127.0.0.1", ca_file)
+
+
+# --- Our own certificate
+
+
+@pytest.fixture(scope="module")
+def client_cert(authority: Authority) -> Path:
+    return authority.certify("worker", "DNS:worker")
+
+
+def test_a_server_that_demands_our_certificate_gets_it(
+    authority: Authority, client_cert: Path
+) -> None:
+    with ScriptedServer(authority.serve_the_certified()) as server:
+        server.script("/image", Reply(204))
+        server.script("/threshold", Reply(200, b"0.25"))
+        with pytest.raises(ServerUnreachable):
+            new_client(server.url, authority.file).pull_image()
+        assert not server.requests
+
+        client = new_client(server.url, authority.file, client_cert=client_cert)
+        assert client.pull_image() is None
+        assert client.pull_threshold() == 0.25
+
+
+def test_our_certificate_is_shown_to_our_own_server_alone(
+    authority: Authority, client_cert: Path
+) -> None:
+    with (
+        ScriptedServer(authority.serve_the_certified()) as server,
+        ScriptedServer(authority.serve_the_certified()) as allowed,
+    ):
+        document = b'{"task_id": "a", "image_url": "%s/1.png"}'
+        json, png = ({"Content-Type": kind} for kind in ("application/json", "image/png"))
+        server.script(
+            "/image",
+            Reply(200, document % server.url.encode(), json),
+            Reply(200, document % allowed.url.encode(), json),
+        )
+        server.script("/1.png", Reply(200, b"png", png))
+        allowed.script("/1.png", Reply(200, b"png", png))
+        hosts = (f"127.0.0.1:{allowed.port}",)
+        client = new_client(
+            server.url, authority.file, client_cert=client_cert, allowed_hosts=hosts
+        )
+
+        image = client.pull_image()
+        assert image is not None and image.content == b"png"
+        # The other one asks for it just as well, and gets none.
+        with pytest.raises(ServerUnreachable):
+            client.pull_image()
+        assert not allowed.requests
+
+
+def test_a_renewed_certificate_of_ours_holds_without_a_restart(
+    authority: Authority, other_authority: Authority, tmp_path: Path
+) -> None:
+    file = tmp_path / "worker.pem"
+    shutil.copy(other_authority.certify("worker", "DNS:worker"), file)
+    with ScriptedServer(authority.serve_the_certified()) as server:
+        client = new_client(server.url, authority.file, client_cert=file)
+        with pytest.raises(ServerUnreachable):
+            client.pull_image()
+
+        shutil.copy(authority.certify("worker", "DNS:worker"), file)
+        server.script("/image", Reply(204))
+        assert client.pull_image() is None
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_a_certificate_that_others_may_read_is_refused(
+    client_cert: Path, tmp_path: Path, mode: int
+) -> None:
+    file = tmp_path / "worker.pem"
+    shutil.copy(client_cert, file)
+    file.chmod(mode)
+    with pytest.raises(UsageError, match=rf"\[server\] client_cert.*chmod 600 {file}"):
+        new_client("https://127.0.0.1", None, client_cert=file)
+
+
+def locked(authority: Authority, folder: Path) -> Path:
+    """A certificate whose key has a password."""
+    file = authority.certify("locked", "DNS:worker")
+    command = f"openssl ec -aes128 -passout pass:abc -in {file} -out key"
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    file.write_text(
+        f"{file.read_text().partition('-----BEGIN PRIVATE')[0]}{(folder / 'key').read_text()}"
+    )
+    return file
+
+
+def test_a_file_without_a_certificate_and_its_open_key_is_refused_and_nothing_asked(
+    authority: Authority, client_cert: Path, tmp_path: Path
+) -> None:
+    certificate, separator, key = client_cert.read_text().partition("-----BEGIN PRIVATE")
+    for content in ("", certificate, separator + key, locked(authority, tmp_path).read_text()):
+        file = tmp_path / "worker.pem"
+        file.touch(mode=0o600)
+        file.write_text(content)
+        with pytest.raises(UsageError, match=r"\[server\] client_cert.*unencrypted PEM"):
+            new_client("https://127.0.0.1", None, client_cert=file)
+    with pytest.raises(UsageError, match=r"client_cert.*nothing: cannot be read: No such file"):
+        new_client("https://127.0.0.1", None, client_cert=tmp_path / "nothing")
+
+
+def test_a_password_that_comes_with_a_renewed_certificate_is_not_asked_for(
+    authority: Authority, client_cert: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "worker.pem"
+    shutil.copy(client_cert, file)
+    with ScriptedServer(authority.serve_the_certified()) as server:
+        client = new_client(server.url, authority.file, client_cert=file)
+        shutil.copy(locked(authority, tmp_path), file)
+        with pytest.raises(ServerUnreachable, match="encrypted"):
+            client.pull_image()
 
 
 def drip_handshake(connection: socket.socket) -> None:

@@ -2,8 +2,11 @@
 
 import threading
 import time
+from queue import Empty
 
-from worker.signals import Alarm
+import pytest
+
+from worker.signals import LONGEST_SLEEP, Alarm
 
 
 def seconds(alarm: Alarm, wait: float, *, until_tick: bool = False) -> float:
@@ -59,3 +62,25 @@ def test_the_wish_to_reload_ends_a_wait_and_is_no_stop() -> None:
     alarm.reload_requested = True
     assert seconds(alarm, 30) < 10
     assert not alarm.stop_requested
+
+
+def test_a_signal_that_wakes_nobody_is_seen_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a signal that comes after the last look at it, and before the thread falls asleep
+    alarm = Alarm()
+    sleeps: list[float] = []
+
+    class Asleep:
+        def empty(self) -> bool:
+            return True
+
+        def get(self, timeout: float) -> str:
+            sleeps.append(timeout)
+            alarm.stop_requested = True  # Python runs the handler when the sleep is over
+            raise Empty
+
+    monkeypatch.setattr(alarm, "_queue", Asleep())
+    # When the wait is a long one
+    alarm.wait(3600)
+    # Then it is not slept through
+    assert sleeps == [LONGEST_SLEEP]
+    assert LONGEST_SLEEP <= 5

@@ -1,10 +1,14 @@
-"""`analyze`: images and folders without a server; prints what is found, draws it, stores it."""
+"""`analyze`: images, videos and folders of them without a server; prints what is found, draws and
+stores it."""
 
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from worker.config import Config
 from worker.errors import ImageLost, UsageError
@@ -13,6 +17,7 @@ from worker.pipeline import Pipeline
 from worker.preprocessing import Picture, decode
 from worker.record import Record, build_record, face_entry
 from worker.results import emotions
+from worker.video import VIDEO_SUFFIXES, Video, VideoFile, is_video
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 COLOR = (64, 220, 64)  # blue, green, red
@@ -20,27 +25,30 @@ COLOR = (64, 220, 64)  # blue, green, red
 
 @dataclass(frozen=True)
 class Source:
-    """An image file, and the name under which its annotated copy is written."""
+    """An image or video file, and the name under which its annotated copy is written."""
 
     path: Path
     name: Path
 
 
-def find_images(paths: Iterable[Path]) -> list[Source]:
-    """The files named, and the images in the folders named and below, each folder in order.
+def find_files(paths: Iterable[Path], *, videos: bool = False) -> list[Source]:
+    """The files named, and the images in the folders named and below, each folder in order;
+    with ``videos`` those, too.
 
-    Raises UsageError for a path that is not there, or a folder without an image.
+    Raises UsageError for a path that is not there, or a folder without any.
     """
+    suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) if videos else IMAGE_SUFFIXES
     sources = []
     for path in paths:
         if path.is_dir():
             inside = [
                 Source(file, file.relative_to(path))
                 for file in sorted(path.rglob("*"))
-                if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+                if file.suffix.lower() in suffixes and file.is_file()
             ]
             if not inside:
-                raise UsageError(f"{path}: no image in this folder ({', '.join(IMAGE_SUFFIXES)})")
+                wanted = "image or video" if videos else "image"
+                raise UsageError(f"{path}: no {wanted} in this folder ({', '.join(suffixes)})")
             sources += inside
         elif path.is_file():
             sources.append(Source(path, Path(path.name)))
@@ -49,33 +57,98 @@ def find_images(paths: Iterable[Path]) -> list[Source]:
     return sources
 
 
+def expected_records(source: Source, config: Config, every: float) -> int:
+    """About how many records `analyze_files` will give for a file, for a progress bar."""
+    if not is_video(source.path):
+        return 1
+    try:
+        with Video(source.path, config.server.max_image_pixels) as video:
+            return video.expected(every)
+    except ImageLost:
+        return 1
+
+
 def analyze_files(
-    sources: Iterable[Source], config: Config, threshold: float, annotated: Path | None
+    sources: Iterable[Source],
+    config: Config,
+    threshold: float,
+    annotated: Path | None,
+    every: float = 0.5,
 ) -> Iterator[Record]:
-    """Analyse one file after the other; a file that is no image gives an error record.
+    """Analyse one file after the other; a file that is neither image nor video gives an error
+    record. A video gives a record for the first frame in each ``every`` seconds, called
+    ``clip.mp4#12.500s``.
 
     ``threshold``: 0..1. ``annotated``: folder for copies with boxes, emotions and probabilities
     drawn in. Raises UsageError where that cannot be written or the weights cannot be used.
     """
     pipeline = Pipeline(config)
     for source in sources:
-        outcome: Analysis | ImageLost
-        try:
-            content = read_image(source.path, config.server.max_image_bytes)
-            outcome = pipeline.analyze(content)
-            if annotated is not None:
-                picture = draw(decode(content, color=True), outcome.faces, threshold)
-                _write(annotated / source.name, picture)
-        except ImageLost as lost:
-            outcome = lost
-        yield build_record(
-            file_name=str(source.path),
-            threshold=threshold,
-            outcome=outcome,
-            task_id=None,
-            worker=config.worker.id,
-            network=pipeline.classifier.facts.network,
+        target = annotated / source.name if annotated else None
+        if target and target.resolve() == source.path.resolve():
+            raise UsageError(f"--annotated: {target} is the original; name another folder")
+        outcomes = (
+            _analyze_video(source.path, config, pipeline, threshold, target, every)
+            if is_video(source.path)
+            else _analyze_image(source.path, config, pipeline, threshold, target)
         )
+        for place, outcome in outcomes:
+            yield build_record(
+                file_name=f"{source.path}{place}",
+                threshold=threshold,
+                outcome=outcome,
+                task_id=None,
+                worker=config.worker.id,
+                network=pipeline.classifier.facts.network,
+            )
+
+
+Outcomes = Iterator[tuple[str, Analysis | ImageLost]]
+
+
+def _analyze_image(
+    path: Path, config: Config, pipeline: Pipeline, threshold: float, target: Path | None
+) -> Outcomes:
+    try:
+        content = read_image(path, config.server.max_image_bytes)
+        analysis = pipeline.analyze(content)
+        if target:
+            _write(target, draw(decode(content, color=True), analysis.faces, threshold))
+        yield "", analysis
+    except ImageLost as lost:
+        yield "", lost
+
+
+def _analyze_video(
+    path: Path,
+    config: Config,
+    pipeline: Pipeline,
+    threshold: float,
+    target: Path | None,
+    every: float,
+) -> Outcomes:
+    """Time and outcome of the sampled frames, and what is wrong with the file at its end.
+
+    The annotated video has just these frames, each for as long as it stands for, so that every box
+    is one that was found.
+    """
+    if target and target.suffix.lower() != ".mp4":
+        target = target.with_name(f"{target.name}.mp4")
+    try:
+        with Video(path, config.server.max_image_pixels) as video:
+            rate = min(video.rate, 1 / every)
+            with VideoFile(target, rate) if target else nullcontext() as output:
+                for seconds, picture in video.frames(every):
+                    started = time.perf_counter()
+                    gray = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+                    faces = pipeline.find_faces(gray)
+                    elapsed = (time.perf_counter() - started) * 1000
+                    if output:
+                        output.write(draw(picture, faces, threshold))
+                    height, width = gray.shape
+                    yield f"#{seconds:.3f}s", Analysis(width, height, faces, elapsed)
+    except ImageLost as lost:
+        yield "", lost
 
 
 def draw(picture: Picture, faces: Iterable[Face], threshold: float) -> Picture:

@@ -1,11 +1,15 @@
 """`check`: configuration, weights, database, server; one line each, and what to do."""
 
+import shutil
 from collections.abc import Callable
 
 from worker.config import Config
 from worker.database import Database, parse_rotation
-from worker.errors import WorkerError
+from worker.errors import ServerUnreachable, WorkerError
+from worker.monitoring import Monitor, serve
 from worker.server_client import ServerClient
+
+BLANK = b"P5 64 64 255\n" + bytes(64 * 64)  # a black picture, as the simplest format has it
 
 
 def check(config: Config, source: str, show: Callable[[str, bool, str], None]) -> list[WorkerError]:
@@ -16,9 +20,11 @@ def check(config: Config, source: str, show: Callable[[str, bool, str], None]) -
     """
     errors = []
     show("configuration", True, source)
+    metrics = [("metrics", _check_metrics)] if config.metrics.address else []
     for what, attempt in (
         ("weights", _check_weights),
         ("database", _check_database),
+        *metrics,
         ("server", _check_server),
     ):
         try:
@@ -30,27 +36,41 @@ def check(config: Config, source: str, show: Callable[[str, bool, str], None]) -
 
 
 def _check_weights(config: Config) -> str:
-    from worker.classification import Classifier
+    """Analyse a picture, since detector and libraries are needed as well."""
+    from worker.pipeline import Pipeline
 
-    classifier = Classifier(config.classification.weights, config.classification.classes)
-    facts = classifier.facts
+    pipeline = Pipeline(config)
+    pipeline.analyze(BLANK)
+    facts = pipeline.classifier.facts
     return (
-        f"{config.classification.weights}: {facts.network}, {len(classifier.classes)} classes, "
+        f"{config.classification.weights}: {facts.network}, "
+        f"{len(pipeline.classifier.classes)} classes, "
         f"accuracy {facts.validation_accuracy:.1%} on the FER+ validation faces"
     )
 
 
 def _check_database(config: Config) -> str:
-    with Database(
-        config.database.path, rotation=parse_rotation(config.database.rotate)
-    ) as database:
-        return f"{config.database.path}: writable, {database.owed_count()} results still to post"
+    path = config.database.path
+    with Database(path, rotation=parse_rotation(config.database.rotate)) as database:
+        free = shutil.disk_usage(path.parent).free
+        owed = database.owed_count()
+        return f"{path}: writable, {free / 1e9:.1f} GB free, {owed} results still to post"
+
+
+def _check_metrics(config: Config) -> str:
+    with serve(config.metrics.address, Monitor(), lambda: 0) as url:
+        return f"{url}/metrics and /healthz can be served"
 
 
 def _check_server(config: Config) -> str:
-    client = ServerClient(config.server, config.worker.id)
+    server = config.server
+    client = ServerClient(server, config.worker.id)
     try:
         threshold = client.pull_threshold()
+    except ServerUnreachable as error:
+        message = f"{error}; does the server run there, and is [server] url right?"
+        raise ServerUnreachable(message) from error
     finally:
         client.close()
-    return f"{config.server.url}: threshold {threshold:g}"
+    posts = f"posted to {server.results_path}" if server.results_path else "not posted"
+    return f"{server.url}: threshold {threshold:g}; results are {posts} ([server] results_path)"

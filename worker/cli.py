@@ -20,7 +20,7 @@ from worker.cli_setup import (
     load,
     new_alarm,
 )
-from worker.errors import DiskRefuses, RetryLater, ServerRefuses, Stop, WorkerError
+from worker.errors import DiskRefuses, RetryLater, ServerRefuses, Stop, UsageError, WorkerError
 from worker.signals import Alarm
 
 EXIT_INTERRUPTED = 128 + 2
@@ -200,7 +200,12 @@ def _report(options: argparse.Namespace) -> int:
     repair(path)
     totals = count_records(read_records(path), since)
     made = f"made {utc_now()}" + (f", records since {since.isoformat()}" if since else "")
-    replace_file(options.output, render(totals, path.name, made))
+    small = {}
+    if config.database.keep_images:
+        from worker.thumbnails import thumbnails  # loads OpenCV and torch
+
+        small = thumbnails(totals.latest, config.database.keep_images)
+    replace_file(options.output, render(totals, path.name, made, small))
     print(f"{options.output}: {totals.images} images, {totals.faces} faces")
     return 0
 
@@ -211,11 +216,12 @@ def _analyze(options: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from worker.analyze import analyze_files, find_images
+    from worker.analyze import analyze_files, expected_records, find_files
     from worker.results import table_rows
     from worker.terminal import progress_bar, show_table
 
-    sources = find_images(options.paths)
+    sources = find_files(options.paths, videos=True)
+    total = sum(expected_records(source, config, options.every) for source in sources)
     records = []
     with ExitStack() as stack:
         database = None
@@ -224,22 +230,48 @@ def _analyze(options: argparse.Namespace) -> int:
 
             database = stack.enter_context(Database(options.database))
         progress = stack.enter_context(progress_bar())
-        task = progress.add_task("analysing", total=len(sources))
-        for record in analyze_files(sources, config, options.threshold, options.annotated):
+        task = progress.add_task("analysing", total=total)
+        flags = (options.threshold, options.annotated, options.every)
+        for record in analyze_files(sources, config, *flags):
             if database is not None:
                 database.append(record)
+            if options.json:
+                print(json.dumps(record, ensure_ascii=False), flush=True)
             records.append(record)
             progress.advance(task)
-    rows = [row[1:] for row in table_rows(records)]
-    if options.json:
-        for record in records:
-            print(json.dumps(record, ensure_ascii=False))
-    else:
+    if not options.json:
+        rows = [row[1:] for row in table_rows(records)]
         show_table("", ("file", "threshold", "faces"), rows, Console())
     failed = sum("error" in record for record in records)
     if failed:
         print(f"{failed} of {len(records)} could not be analysed", file=sys.stderr)
     return EXIT_FAILED if failed else 0
+
+
+def _live(options: argparse.Namespace) -> int:
+    alarm, config = new_alarm(), configure(options)
+    from worker import live
+    from worker.pipeline import Pipeline
+
+    output: Path | None = options.output
+    if output and output.resolve() == Path(options.source).resolve():
+        raise UsageError(f"--output {output} is the source; name another file")
+    with live.open_source(options.source, config.server.max_image_pixels) as video:
+        if output:
+            sink = live.file(output, video.rate)
+        else:
+            sink = live.page(*options.serve) if options.serve else live.window()
+        with sink as show:
+            shown, rate = live.play(
+                video,
+                Pipeline(config).find_faces,
+                options.threshold,
+                show,
+                lambda: alarm.stop_requested,
+                hurry=output is not None,
+            )
+    print(f"{shown} frames, {rate:.1f} a second")
+    return 0
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
@@ -251,5 +283,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "results": _results,
     "report": _report,
     "analyze": _analyze,
+    "live": _live,
     **MODEL_COMMANDS,
 }

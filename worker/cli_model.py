@@ -12,11 +12,11 @@ from worker.errors import Stop, UsageError
 
 def _crop(options: argparse.Namespace) -> int:
     config = configure(options)
-    from worker.analyze import find_images
+    from worker.analyze import find_files
     from worker.crop import crop_faces
     from worker.terminal import progress_bar, safe
 
-    sources = find_images(options.sources)
+    sources = find_files(options.sources)
     with progress_bar() as progress:
         task = progress.add_task("cropping", total=len(sources))
         done = crop_faces(sources, config, options.output, lambda: progress.advance(task))
@@ -59,13 +59,14 @@ def _train(options: argparse.Namespace) -> int:
 
     run = TrainOptions(
         network=options.network,
-        data=options.data,
+        data=tuple(options.data),
         output=options.output or Path("weights") / f"{options.network}.safetensors",
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         seed=options.seed,
         threads=options.threads,
+        side=options.side,
         initial=options.init,
         teacher=options.teacher,
         bfloat16=options.bfloat16,
@@ -105,6 +106,32 @@ def _evaluate_emotions(options: argparse.Namespace) -> int:
     return 0
 
 
+def _evaluate_faces(options: argparse.Namespace) -> int:
+    config = configure(options)
+    from worker.classification import Classifier
+    from worker.detection import FACE_WEIGHTS, search_settings
+    from worker.terminal import progress_bar
+    from worker.training.face_evaluation import evaluate_faces, mine_windows
+    from worker.training.plots import plot_detection
+
+    settings, scorer = search_settings(config.detection), Classifier(FACE_WEIGHTS)
+    with progress_bar() as progress:
+        if options.mine:
+            faces, others = mine_windows(
+                options.data, settings, scorer, options.mine, progress, hard=options.hard
+            )
+            print(f"{options.mine}: {faces} windows of faces, {others} of none")
+            return 0
+        figures, curve = evaluate_faces(options.data, settings, scorer, progress, options.failures)
+    for name, value in figures.items():
+        print(f"{name}\t{value:.4g}" if isinstance(value, float) else f"{name}\t{value}")
+    _write_json(options.json, figures)
+    if options.plots:
+        options.plots.mkdir(parents=True, exist_ok=True)
+        plot_detection(curve, settings.min_confidence, options.plots / "detection.png")
+    return 0
+
+
 def _compare(options: argparse.Namespace) -> int:
     configure(options)
     from worker.config import DEFAULT_WEIGHTS
@@ -138,5 +165,6 @@ MODEL_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "label": _label,
     "train": _train,
     "emotions": _evaluate_emotions,
+    "faces": _evaluate_faces,
     "compare": _compare,
 }

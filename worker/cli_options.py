@@ -104,14 +104,32 @@ def build_parser() -> argparse.ArgumentParser:
     analyze = _add(
         commands,
         "analyze",
-        "images and folders, without a server: what is on them",
-        "analyze holiday/ --annotated drawn/ --threshold 0.4",
+        "images, videos and folders of them, without a server: what is on them",
+        "analyze holiday/ clip.mp4 --every 0.5s --annotated drawn/ --threshold 0.4",
     )
     analyze.add_argument("paths", type=Path, nargs="+", metavar="PATH")
     analyze.add_argument("--threshold", type=_fraction, default=0.5, help="0..1; default: 0.5")
+    analyze.add_argument(
+        "--every", type=_seconds, default=0.5, metavar="TIME", help="of a video; default: 0.5s"
+    )
     analyze.add_argument("--annotated", type=Path, metavar="DIR", help="copies with faces drawn in")
     analyze.add_argument("--database", type=Path, metavar="FILE", help="append the records to it")
     analyze.add_argument("--json", action="store_true", help="one record a line")
+    live = _add(
+        commands,
+        "live",
+        "a camera or a video in real time: in a window, a file or a page",
+        "live --source 0 --serve 127.0.0.1:8080",
+    )
+    live.add_argument(
+        "--source", default="0", metavar="SOURCE", help="camera number, file or URL; default: 0"
+    )
+    live.add_argument("--threshold", type=_fraction, default=0.5, help="0..1; default: 0.5")
+    where = live.add_mutually_exclusive_group()
+    where.add_argument("--output", type=Path, metavar="FILE", help="write it as FILE.mp4 instead")
+    where.add_argument(
+        "--serve", type=_address, metavar="HOST:PORT", help="show it on a page instead (MJPEG)"
+    )
     train = _add(
         commands,
         "train",
@@ -120,7 +138,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--network", default="emotion_net", help="default: emotion_net")
     train.add_argument(
-        "--data", type=Path, metavar="DIR", help="FER+ layout, or a folder for each emotion"
+        "--data",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="FER+ layout, or a folder for each emotion; several are put together",
     )
     train.add_argument("--output", type=Path, metavar="FILE", help="default: weights/NETWORK…")
     train.add_argument("--epochs", type=_positive, default=10, help="default: 10")
@@ -128,6 +150,9 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--learning-rate", type=float, default=0.05, help="peak; default: 0.05")
     train.add_argument("--seed", type=int, default=0, help="default: 0")
     train.add_argument("--threads", type=int, default=0, help="CPU threads; default: all")
+    train.add_argument(
+        "--side", type=int, default=0, metavar="PIXELS", help="default: what the network wants"
+    )
     train.add_argument("--init", type=Path, metavar="FILE", help="begin with these weights")
     train.add_argument("--teacher", type=Path, metavar="FILE", help="weights to learn from as well")
     train.add_argument(
@@ -150,6 +175,33 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_evaluation(emotions)
     emotions.add_argument("--weights", type=Path, metavar="FILE", help="default: worker.ini's")
+    faces = _add(
+        subjects,
+        "faces",
+        "how many faces are found, and how many of what is found are none",
+        "evaluate faces --data DIR --set detection.profile=accurate --failures failures/",
+    )
+    faces.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="images/ and boxes.csv"
+    )
+    faces.add_argument("--json", type=Path, metavar="OUT", help="also write the figures here")
+    faces.add_argument("--plots", type=Path, metavar="DIR", help="recall / false positives, a PNG")
+    faces.add_argument(
+        "--failures", type=Path, metavar="DIR", help="pictures with what was missed or false"
+    )
+    faces.add_argument(
+        "--mine",
+        type=Path,
+        metavar="DIR",
+        help="instead, write windows of these pictures to train face_net on",
+    )
+    faces.add_argument(
+        "--hard",
+        type=_fraction,
+        default=0.0,
+        metavar="PROBABILITY",
+        help="mine only what face_net is wrong about by this much; default: 0, all",
+    )
     compare = _add(
         commands,
         "compare",
@@ -212,4 +264,17 @@ def _fraction(text: str) -> float:
     return number
 
 
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host or "127.0.0.1", int(port)
+
+
+def _seconds(text: str) -> float:
+    number = float(text.removesuffix("s"))
+    if not 0.001 <= number <= 86_400:
+        raise ValueError
+    return number
+
+
+_seconds.__name__, _address.__name__ = "time such as 0.5s", "address such as 127.0.0.1:8080"
 _positive.__name__, _fraction.__name__ = "whole number from 1", "number from 0 to 1"

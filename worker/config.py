@@ -1,7 +1,7 @@
 """worker.ini, environment and flags, checked and frozen into one `Config`.
 
 The classes below are the one place where a key, its default, its range and its explanation stand:
-worker.ini and the configuration table in the README are made from them (`worker/config_text.py`).
+worker.ini and the table in docs/configuration.md are made from them (`worker/config_text.py`).
 """
 
 import configparser
@@ -58,6 +58,11 @@ class ServerConfig(_Section):
         None, description="file with the bearer token, readable by its owner only (chmod 600)"
     )
     ca_file: Path | None = Field(None, description="PEM file of a private certificate authority")
+    client_cert: Path | None = Field(
+        None,
+        description="PEM file of our own certificate and its key, readable by its owner only "
+        "(chmod 600); shown to url's host alone",
+    )
     allowed_hosts: Words = Field(
         (), description="other hosts (host or host:port) that an image_url may name, by commas"
     )
@@ -120,11 +125,17 @@ class DetectionConfig(_Section):
     min_face: int | None = Field(
         None, ge=20, le=10_000, description="side in pixels of the smallest face that is searched"
     )
+    min_face_share: float | None = Field(
+        None, ge=0, le=1, description="the same as a share of the longer side; the larger counts"
+    )
     scale_step: float | None = Field(
         None, ge=1.01, le=2, description="ratio of one search size to the next"
     )
     min_neighbors: int | None = Field(
         None, ge=0, le=50, description="overlapping hits that make a face"
+    )
+    min_confidence: float | None = Field(
+        None, ge=0, le=1, description="probability from which the second stage takes it for a face"
     )
 
 
@@ -155,8 +166,13 @@ class DatabaseConfig(_Section):
         pattern=r"^(never|monthly|[1-9]\d* ?[kMG]B)$",
         description="when a new file is begun: never, monthly, or at a size such as 100 MB",
     )
-    keep_images: Literal[""] = Field(
-        "", description="folder for the analysed images; not built yet: only empty"
+    keep_images: Path | None = Field(
+        None, description="folder in which the analysed images are kept; empty: off"
+    )
+    keep_images_size: str = Field(
+        "1 GB",
+        pattern=r"^[1-9]\d* ?[kMG]B$",
+        description="the oldest kept images are removed beyond this",
     )
 
 

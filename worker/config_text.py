@@ -1,4 +1,4 @@
-"""The shipped worker.ini and the README's configuration table, made from `worker.config`.
+"""The shipped worker.ini and the table in docs/configuration.md, made from `worker.config`.
 
 `python -m worker.config_text ini > worker.ini` and `python -m worker.config_text table`; a test
 checks that both files say what the code does.

@@ -8,7 +8,7 @@ from pathlib import Path
 import requests
 from rich.console import Console
 
-from worker.analyze import analyze_files, find_images
+from worker.analyze import analyze_files, find_files
 from worker.config import Config, DatabaseConfig, ServerConfig
 from worker.database import read_records
 from worker.demo_images import Sample, sample_images
@@ -59,7 +59,7 @@ def demo(config: Config, alarm: Alarm, console: Console, output: Path) -> bool:
     tasks = {record["task_id"] for record in received}
     recorded = [record for record in read_records(database) if record.get("task_id") in tasks]
     drawn = output / "annotated"
-    for _ in analyze_files(find_images([images]), config, FIRST_THRESHOLD, drawn):
+    for _ in analyze_files(find_files([images]), config, FIRST_THRESHOLD, drawn):
         pass
     columns = ("processed", "file", "threshold", "faces: emotions that reach the threshold")
     show_table("What the worker found", columns, table_rows(recorded), console)

@@ -1,88 +1,254 @@
-"""Viola-Jones: where the faces are in a gray picture, with OpenCV's Haar cascades."""
+"""Where the faces are in a gray picture: Viola-Jones proposes, a small network decides.
 
+    picture -> shrunk -> OpenCV's Haar cascades -> windows -> face_net -> groups -> one box a face
+
+The cascades are asked for every window that passes, not only for those with neighbours: so they
+miss less, and what they invent is for the network to reject. A true face is seen by many windows,
+and the network's opinions of the best ones are added up.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
-from worker.config import DetectionConfig
+from worker.config import PROJECT, DetectionConfig
 from worker.faces import Box
-from worker.preprocessing import Picture
+from worker.preprocessing import Picture, crop_face
 
-CASCADE = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt.xml"
-WINDOW = 20  # pixels: the smallest face that this cascade can see
+CASCADES = Path(cv2.__file__).parent / "data"
+FACE_WEIGHTS = PROJECT / "weights" / "face_net.safetensors"
+WINDOW = 24  # pixels: the largest window of a cascade; a smaller face cannot be seen
+MOST_WINDOWS = 4000  # scored in one picture: bounds the time that a picture of a crowd can take
+# Pixels of the longer side that is searched: bounds time, and OpenCV 4.14 crashes when one cascade
+# has to search a very wide picture (107x65408) after others.
+LONGEST = 4096
+SAME_FACE = 0.3  # intersection over union of windows from which they show one face
+INSIDE = 0.6  # share of the smaller of two faces in the other one from which they are one
+EVIDENCE = 3  # windows that a face needs to be sure
+MISSING = -4.0  # log-odds that stand for each of them that is not there
+
+Windows = NDArray[np.float64]  # (n, 4): x1, y1, x2, y2
+
+
+@dataclass(frozen=True)
+class View:
+    """One of OpenCV's cascades, and how the picture is turned before it: mirrored, or by degrees
+    against the clock."""
+
+    cascade: str
+    mirrored: bool = False
+    degrees: float = 0
+
+
+FRONT = View("haarcascade_frontalface_alt2.xml")
+EVERY_SIDE = (
+    FRONT,
+    View("haarcascade_frontalface_default.xml"),
+    View("haarcascade_profileface.xml"),
+    View("haarcascade_profileface.xml", mirrored=True),
+    View(FRONT.cascade, degrees=20),
+    View(FRONT.cascade, degrees=-20),
+)
 
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """``min_face`` in pixels; ``scale_step`` from one search size to the next, above 1;
-    ``min_neighbors``: how many overlapping hits make a face."""
+    """How to search.
 
+    ``min_face``: pixels of the picture; ``min_face_share``: of its longer side; the larger one
+    counts. ``scale_step``: from one search size to the next, above 1. ``min_neighbors``: windows
+    that make a face. ``min_confidence``: 0..1, of the second stage.
+    """
+
+    views: tuple[View, ...]
     min_face: int
+    min_face_share: float
     scale_step: float
     min_neighbors: int
+    min_confidence: float
+
+    def smallest_face(self, longer_side: int) -> float:
+        """Side in pixels of the smallest face that is searched in a picture of that size."""
+        return max(self.min_face, self.min_face_share * longer_side)
 
 
 PROFILES = {
-    "fast": SearchSettings(min_face=40, scale_step=1.2, min_neighbors=2),
-    "default": SearchSettings(min_face=32, scale_step=1.1, min_neighbors=3),
-    "accurate": SearchSettings(min_face=20, scale_step=1.05, min_neighbors=4),
+    "fast": SearchSettings((FRONT,), 48, 0.06, 1.2, 1, 0.7),
+    "default": SearchSettings((FRONT,), 36, 0.05, 1.1, 1, 0.7),
+    "accurate": SearchSettings(EVERY_SIDE, 24, 0.02, 1.1, 1, 0.97),
 }
 
 
 @dataclass(frozen=True)
 class Detection:
-    """A box and the cascade's score: higher is surer, the scale is the cascade's own."""
+    """A box, and the calibrated probability, 0..1, that it holds a face."""
 
     box: Box
-    score: float
+    confidence: float
+
+
+class FaceScorer(Protocol):
+    """What the second stage must do: `worker.classification.Classifier` with the face classes."""
+
+    input_size: int
+
+    def classify(self, crops: Sequence[Picture]) -> NDArray[np.float32]:
+        """Probabilities ``(n, 2)`` of crops uint8 ``(n, side, side)``; column 0: it is a face."""
 
 
 def search_settings(config: DetectionConfig) -> SearchSettings:
     """The profile's settings, except where a key of `[detection]` says otherwise."""
     profile = PROFILES[config.profile]
-    return SearchSettings(
-        min_face=config.min_face or profile.min_face,
-        scale_step=config.scale_step or profile.scale_step,
-        min_neighbors=(
-            profile.min_neighbors if config.min_neighbors is None else config.min_neighbors
-        ),
-    )
+    own = config.model_dump(exclude={"profile"}, exclude_none=True)
+    return SearchSettings(**{**vars(profile), **own})
 
 
 class FaceDetector:
     """Finds faces. Not safe for two threads at once: a cascade keeps state while it searches."""
 
-    def __init__(self, settings: SearchSettings) -> None:
-        self._settings = settings
-        self._cascade = cv2.CascadeClassifier(str(CASCADE))
+    def __init__(self, settings: SearchSettings, scorer: FaceScorer) -> None:
+        self.settings = settings
+        self._scorer = scorer
+        self._cascades = {
+            view.cascade: cv2.CascadeClassifier(str(CASCADES / view.cascade))
+            for view in settings.views
+        }
 
-    def detect(self, gray: Picture) -> list[Detection]:
+    def detect(self, gray: Picture, smallest: float | None = None) -> list[Detection]:
         """Faces of a picture uint8 ``(height, width)``, from left to right, boxes inside it.
 
-        The picture is shrunk until the smallest face wanted just fills the cascade's window: a
-        search costs as much as there are pixels, and finer ones would only show smaller faces.
+        ``smallest``: side of the smallest face in this picture's pixels, where it is a shrunk copy;
+        else what the settings say.
+        """
+        windows = self.windows(gray, smallest)
+        height, width = gray.shape
+        detections = [
+            Detection(_inside(group.box, width, height), group.confidence)
+            for group in group_windows(windows, self.score(gray, windows))
+            if group.confidence >= self.settings.min_confidence
+            and group.size >= self.settings.min_neighbors
+        ]
+        return sorted(detections, key=lambda detection: (detection.box.x1, detection.box.y1))
+
+    def windows(self, gray: Picture, smallest: float | None = None) -> Windows:
+        """Every window that a cascade lets through, in pixels of the picture.
+
+        The picture is shrunk until the smallest face wanted just fills a cascade's window: a search
+        costs as much as there are pixels, and finer ones would only show smaller faces.
         """
         height, width = gray.shape
-        scale = min(1.0, WINDOW / self._settings.min_face)
-        small_width, small_height = round(width * scale), round(height * scale)
-        if min(small_width, small_height) < WINDOW:
-            return []
-        if scale < 1:
-            gray = cv2.resize(gray, (small_width, small_height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        found, _, scores = self._cascade.detectMultiScale3(
-            gray,
-            scaleFactor=self._settings.scale_step,
-            minNeighbors=self._settings.min_neighbors,
-            outputRejectLevels=True,
-        )
-        detections = []
-        for (x, y, w, h), score in zip(found, scores, strict=True):
-            box = Box(
-                x1=max(0, round(x * width / small_width)),
-                y1=max(0, round(y * height / small_height)),
-                x2=min(width, round((x + w) * width / small_width)),
-                y2=min(height, round((y + h) * height / small_height)),
+        smallest = smallest or self.settings.smallest_face(max(height, width))
+        found: list[Windows] = [np.empty((0, 4))]
+        for view in self.settings.views:
+            cascade = self._cascades[view.cascade]
+            own_window = cascade.getOriginalWindowSize()[0]
+            scale = min(1.0, own_window / smallest, LONGEST / max(height, width))
+            size = (round(width * scale), round(height * scale))
+            if min(size) < own_window:
+                continue
+            searched: Picture = gray
+            if scale < 1:
+                searched = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+            turned, back = _turn(searched, view)
+            hits = cascade.detectMultiScale(
+                turned, scaleFactor=self.settings.scale_step, minNeighbors=0
             )
-            detections.append(Detection(box, float(score)))
-        return sorted(detections, key=lambda detection: (detection.box.x1, detection.box.y1))
+            boxes = np.array(hits, float).reshape(-1, 4)
+            half = boxes[:, 2:] / 2
+            centers = (boxes[:, :2] + half) @ back[:, :2].T + back[:, 2]
+            own = np.hstack([centers - half, centers + half])
+            found.append(own * (np.array([width, height] * 2) / np.array(size * 2)))
+        windows = np.concatenate(found)
+        # What a turned picture has beyond its border is only there to fill the rectangle.
+        centers = (windows[:, :2] + windows[:, 2:]) / 2
+        windows = windows[((centers > 0) & (centers < [width, height])).all(axis=1)]
+        step = -(-len(windows) // MOST_WINDOWS) or 1
+        return windows[::step]
+
+    def score(self, gray: Picture, windows: Windows) -> NDArray[np.float32]:
+        """The probability ``(n,)`` that each window of the picture holds a face."""
+        height, width = gray.shape
+        side = self._scorer.input_size
+        crops = [crop_face(gray, _inside(window, width, height), side) for window in windows]
+        return self._scorer.classify(crops)[:, 0]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The ``size`` windows of one face: their mean ``box`` (x1, y1, x2, y2), weighted by their
+    scores, and the ``confidence``, 0..1, that it is a face."""
+
+    box: NDArray[np.float64]
+    confidence: float
+    size: int
+
+
+def group_windows(windows: Windows, scores: NDArray[np.floating]) -> list[Group]:
+    """One group for each face, the surest first.
+
+    ``windows``: ``(n, 4)``; ``scores``: ``(n,)``, 0..1. The best window that is left takes those
+    that overlap it into its group. The confidence comes from the mean log-odds of the best
+    EVIDENCE windows of a group, where MISSING stands for each that it lacks. Of two groups, one
+    within the other, the surer one stays: a part of a face looks like a face to a cascade.
+    """
+    left = np.argsort(-scores, kind="stable")
+    groups = []
+    while len(left):
+        same = overlaps(windows[left[0]], windows[left]) >= SAME_FACE
+        members, left = left[same], left[~same]
+        box = np.average(windows[members], axis=0, weights=scores[members] + 1e-9)
+        groups.append(Group(box, _confidence(scores[members[:EVIDENCE]]), len(members)))
+    kept: list[Group] = []
+    for group in sorted(groups, key=lambda group: -group.confidence):
+        if not any(_within(group.box, other.box) > INSIDE for other in kept):
+            kept.append(group)
+    return kept
+
+
+def _confidence(best: NDArray[np.floating]) -> float:
+    odds = np.full(EVIDENCE, MISSING)
+    sure = best.clip(1e-6, 1 - 1e-6)
+    odds[: len(best)] = np.log(sure / (1 - sure))
+    return float(1 / (1 + np.exp(-odds.mean())))
+
+
+def _within(box: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """How much of the smaller of two boxes lies in the other, 0..1."""
+    shared = (np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])).clip(min=0).prod()
+    smaller = min((box[2:] - box[:2]).prod(), (other[2:] - other[:2]).prod())
+    return float(shared / smaller)
+
+
+def _turn(picture: Picture, view: View) -> tuple[Picture, NDArray[np.float64]]:
+    """The picture as a view sees it, and the matrix ``(2, 3)`` that takes its points back."""
+    height, width = picture.shape
+    if view.mirrored:
+        return cv2.flip(picture, 1), np.array([[-1.0, 0, width], [0, 1, 0]])  # type: ignore[return-value]
+    if not view.degrees:
+        return picture, np.eye(2, 3)
+    there = cv2.getRotationMatrix2D((width / 2, height / 2), view.degrees, 1)
+    size = np.abs(there[:, :2]) @ np.array([width, height])
+    there[:, 2] += (size - [width, height]) / 2
+    turned = cv2.warpAffine(
+        picture, there, size.astype(int).tolist(), borderMode=cv2.BORDER_REPLICATE
+    )
+    return turned, cv2.invertAffineTransform(there)  # type: ignore[return-value]
+
+
+def overlaps(box: NDArray[np.float64], others: Windows) -> NDArray[np.float64]:
+    """Intersection over union ``(n,)`` of one box ``(4,)`` with each of others ``(n, 4)``."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    shared = sides.clip(min=0).prod(axis=1)
+    areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
+    own_area: float = (box[2:] - box[:2]).prod()
+    return np.asarray(shared / (own_area + areas - shared))
+
+
+def _inside(box: NDArray[np.float64], width: int, height: int) -> Box:
+    x1, y1, x2, y2 = (round(float(value)) for value in box)
+    return Box(max(0, x1), max(0, y1), min(width, x2), min(height, y2))

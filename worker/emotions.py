@@ -10,3 +10,5 @@ EMOTIONS = (
     "fear",
     "contempt",
 )
+
+FACE_CLASSES = ("face", "not a face")  # what the detector's second stage tells apart

@@ -15,10 +15,14 @@ class Box:
 
 @dataclass(frozen=True)
 class Face:
-    """One face. ``probabilities``: calibrated, 0..1, by class name, adding up to 1."""
+    """One face. ``probabilities``: calibrated, 0..1, by class name, adding up to 1.
+
+    ``confidence``: 0..1, that it is a face.
+    """
 
     box: Box
     probabilities: dict[str, float]
+    confidence: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,20 @@
-"""Files that are there as a whole or not at all."""
+"""Files that are there as a whole or not at all, and files that nobody else may read."""
 
+import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
-from worker.errors import Stop
+from worker.errors import Stop, UsageError
+
+
+def expect_private(status: os.stat_result, source: str, path: Path) -> None:
+    """Raise UsageError where others than its owner may read or change a file of secrets.
+
+    ``source``: the key that names it. Windows has no such modes: nothing is looked at there.
+    """
+    if os.name == "posix" and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise UsageError(f"{source}: others may read it; run: chmod 600 {path}")
 
 
 def replace_file(path: Path, content: bytes) -> None:

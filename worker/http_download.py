@@ -29,7 +29,9 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 from urllib3.util.connection import create_connection
 
+from worker.config import ServerConfig
 from worker.errors import RetryLater, ServerUnreachable, UsageError
+from worker.files import expect_private
 
 CHUNK = 65_536
 
@@ -180,33 +182,42 @@ class Answer:
 
 
 class HttpDownload:
-    """Sends requests, each within ``timeout`` seconds from connecting to the last byte read.
+    """Sends requests, each within ``server.timeout`` from connecting to the last byte read.
 
     Connections are kept open between requests. Certificates are always verified: against
-    ``ca_file`` alone where one is given, else against the authorities that certifi ships.
+    ``ca_file`` alone where one is given, else against the authorities that certifi ships. It and
+    ``client_cert`` are read anew for each connection. Raises UsageError where one cannot be used.
     """
 
-    def __init__(self, *, timeout: float, ca_file: Path | None) -> None:
-        self._authorities = str(ca_file or DEFAULT_CA_BUNDLE_PATH)
-        try:
-            ssl.create_default_context(cafile=self._authorities)
-        except OSError as error:
-            raise UsageError(f"[server] ca_file: cannot use {ca_file}: {error}") from error
-        self._timeout = timeout
+    def __init__(self, server: ServerConfig) -> None:
+        self._timeout = server.timeout
+        self._authorities = str(server.ca_file or DEFAULT_CA_BUNDLE_PATH)
+        # Certificate and key. If no key is named, a password would be asked for at the terminal.
+        self._certificate = (str(server.client_cert),) * 2 if server.client_cert else None
+        _check_files(self._authorities, server.client_cert)
         self._session = _Session()
 
     @contextmanager
     def request(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        certified: bool,
     ) -> Iterator[Answer]:
         """Send one request; no redirect is followed. Only an idempotent one: it may be sent twice.
 
-        Raises ServerUnreachable where no answer comes.
+        ``certified``: with ``client_cert``. Raises ServerUnreachable where no answer comes.
         """
         exchange = _Exchange(time.monotonic() + self._timeout)
         context = _exchange.set(exchange)
+        certificate = self._certificate if certified else None
         try:
-            response = self._send(exchange, method, url, headers, body)
+            response = self._send(
+                exchange, method, url, headers=headers, data=body, cert=certificate
+            )
             try:
                 yield Answer(response)
                 if (response.length_remaining or 0) <= CHUNK:
@@ -219,25 +230,19 @@ class HttpDownload:
             _exchange.reset(context)
 
     def _send(
-        self,
-        exchange: _Exchange,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
+        self, exchange: _Exchange, method: str, url: str, **what: Any
     ) -> urllib3.BaseHTTPResponse:
         while True:
             try:
                 response = self._session.request(
                     method,
                     url,
-                    headers=headers,
-                    data=body,
                     timeout=self._timeout,
                     allow_redirects=False,
                     stream=True,
                     # For each request: what a session holds gives way to the environment.
                     verify=self._authorities,
+                    **what,
                 )
             except (HTTPError, OSError, UnicodeError) as error:
                 # The server may close an idle connection at the moment it is used again.
@@ -253,6 +258,25 @@ class HttpDownload:
         self._session.close()
 
 
+def _check_files(authorities: str, certificate: Path | None) -> None:
+    try:
+        context = ssl.create_default_context(cafile=authorities)
+    except OSError as error:
+        raise UsageError(f"[server] ca_file: cannot use {authorities}: {error}") from error
+    if certificate is None:
+        return
+    source = f"[server] client_cert {certificate}"
+    try:
+        expect_private(certificate.stat(), source, certificate)
+        context.load_cert_chain(certificate, password="")
+    except ssl.SSLError as error:  # its words would explain nothing
+        raise UsageError(
+            f"{source}: must hold a certificate and its key, unencrypted PEM"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{source}: cannot be read: {error.strerror}") from error
+
+
 def _origin(url: str) -> str:
     parts = parse_url(url)
     return f"{parts.scheme}://{parts.netloc}"
@@ -264,9 +288,11 @@ def _why(error: BaseException) -> str:
         error = error.__context__
     if isinstance(error, TimeoutError):
         return "it took too long; [server] timeout says how long is allowed"
+    if isinstance(error, urllib3.exceptions.SSLError):  # a certificate of ours with a password
+        return f"TLS: {error}; look at [server] client_cert"
     if isinstance(error, ssl.SSLError):
         cause = getattr(error, "verify_message", None) or error.reason or "broken off"
-        return f"TLS: {cause}; look at [server] url and ca_file"
+        return f"TLS: {cause}; look at [server] url, ca_file and client_cert"
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return f"what came back is not sound HTTP ({type(error).__name__})"

@@ -22,6 +22,7 @@ from worker.agreement import Votes, agreement_rows
 from worker.emotions import EMOTIONS
 from worker.errors import Stop, UsageError
 from worker.files import replace_file
+from worker.local_page import guard
 from worker.record import utc_now
 
 VOTES, LABELS = "votes.csv", "label.csv"
@@ -32,10 +33,9 @@ UNDO = "undo"  # in the place of a label: the labeller takes back what was said 
 FULL_VOTES = 10  # FER+ had ten people for each face
 BOX = "(0, 0, 48, 48)"
 LONGEST_NAME = 40
-LOOPBACK = ("127.0.0.1", "localhost")
 POLICY = (
     "default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'; frame-ancestors 'none'"
+    "script-src 'unsafe-inline'"
 )
 
 
@@ -183,21 +183,7 @@ def create_app(ballot: Ballot) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = 10_000  # bytes
     faces = frozenset(ballot.faces)
 
-    @app.before_request
-    def refuse_strangers() -> None:
-        # A page from elsewhere can send requests here, under a name of its own (DNS rebinding) or
-        # as itself. Both say so in a header that no page can change.
-        if request.host.rsplit(":", 1)[0] not in LOOPBACK:
-            abort(403, "this page answers on 127.0.0.1 only")
-        if request.headers.get("Origin", f"http://{request.host}") != f"http://{request.host}":
-            abort(403, "this request comes from another page")
-
-    @app.after_request
-    def protect(response: Response) -> Response:
-        response.headers["Content-Security-Policy"] = POLICY
-        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        response.headers["Cache-Control"] = "no-store"
-        return response
+    guard(app, POLICY)
 
     @app.errorhandler(Stop)
     def not_kept(error: Stop) -> ResponseReturnValue:

@@ -12,7 +12,8 @@ from worker.terminal import safe
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = f"{utc_now()} {record.levelname:<7} {safe(record.getMessage())}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        trace = self.formatException(record.exc_info).splitlines() if record.exc_info else ()
+        return "\n  ".join((line, *map(safe, trace)))  # indented: no line of it is a log line
 
 
 class _JsonFormatter(logging.Formatter):
@@ -25,7 +26,7 @@ class _JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
+        return json.dumps(entry).replace("\x7f", "\\u007f")  # whatever is no ASCII is escaped
 
 
 def configure_logging(config: LogConfig) -> None:

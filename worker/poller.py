@@ -7,6 +7,7 @@ from enum import Enum, auto
 from worker.database import Database
 from worker.errors import DiskRefuses, ImageLost
 from worker.faces import Analysis
+from worker.kept_images import KeptImages
 from worker.monitoring import Monitor
 from worker.record import Record, build_record
 from worker.server_client import PulledImage, ServerClient
@@ -40,6 +41,7 @@ class Poller:
         network: str,
         stored: Callable[[], None],
         monitor: Monitor | None = None,
+        kept_images: KeptImages | None = None,
     ) -> None:
         self._client = client
         self._database = database
@@ -48,6 +50,7 @@ class Poller:
         self._network = network
         self._stored = stored
         self._monitor = monitor or Monitor()
+        self._kept_images = kept_images
         self._etag: str | None = None
         self._last_task: str | None = None
         self._repeated: set[str] = set()
@@ -153,6 +156,8 @@ class Poller:
         self._last_task = image.task_id
         self._stored()
         error = record.get("error")
+        if self._kept_images and not error:
+            self._kept_images.keep(image.task_id, image.content)
         logger.info(
             "task=%s file=%s faces=%d ms=%s outcome=%s",
             image.task_id,

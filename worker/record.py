@@ -52,7 +52,7 @@ def build_record(
 
 
 def face_entry(face_id: int, face: Face, threshold: float) -> Record:
-    """One face of a record: id, each class that reaches the threshold, box.
+    """One face of a record: id, each class that reaches the threshold, box, confidence.
 
     A probability is rounded to two decimals before it is compared, so that no reader finds a value
     below the threshold that stands beside it. ``bbox`` is text: what readers of this file know.
@@ -64,4 +64,5 @@ def face_entry(face_id: int, face: Face, threshold: float) -> Record:
         "face_id": face_id,
         **reached,
         "bbox": [str(v) for v in (box.x1, box.y1, box.x2, box.y2)],
+        "confidence": round(face.confidence, 2),
     }

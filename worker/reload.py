@@ -4,9 +4,9 @@ from worker.config import Config
 
 LIVE = {
     *("server.url", "server.image_path", "server.threshold_path", "server.fallback_threshold"),
-    *("server.token_file", "server.ca_file", "server.allowed_hosts", "server.timeout"),
-    *("server.max_image_bytes", "worker.poll_interval", "worker.max_backoff"),
-    *("log.level", "log.format"),
+    *("server.token_file", "server.ca_file", "server.client_cert", "server.timeout"),
+    *("server.allowed_hosts", "server.max_image_bytes", "log.level", "log.format"),
+    *("worker.poll_interval", "worker.max_backoff"),
 }
 
 

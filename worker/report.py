@@ -7,7 +7,7 @@ import base64
 import io
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from importlib import resources
@@ -21,9 +21,8 @@ from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from worker.emotions import EMOTIONS
-from worker.errors import DatabaseUnusable, UsageError
 from worker.record import Record
-from worker.results import Filter, faces_text, parse_time
+from worker.results import ODD, Filter, faces_text, not_ours, parse_time
 from worker.terminal import safe
 
 LATEST = 50
@@ -137,22 +136,23 @@ def count_records(records: Iterable[Record], since: datetime | None = None) -> T
 
     Raises DatabaseUnusable for a record that is none of ours, with its number.
     """
-    totals, chosen, number = Totals(), Filter(since=since), 0
+    totals, chosen = Totals(), Filter(since=since)
     for number, record in enumerate(records, 1):
         try:
             if chosen.matches(record):
                 totals.add(record)
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, UsageError) as bad:
-            raise DatabaseUnusable(
-                f"record {number} is not one of this worker, the file may be another program's "
-                f"({type(bad).__name__}: {safe(bad)})"
-            ) from bad
+        except ODD as odd:
+            raise not_ours(number, odd) from odd
     totals.timeline.fit()
     return totals
 
 
-def render(totals: Totals, title: str, made: str) -> bytes:
-    """The whole page, UTF-8. ``title``: the file's name; ``made``: the time."""
+def render(
+    totals: Totals, title: str, made: str, thumbnails: Mapping[str, str] | None = None
+) -> bytes:
+    """The whole page, UTF-8. ``title``: the file's name; ``made``: the time; ``thumbnails``: small
+    pictures of the latest results, `data:` addresses by task id."""
+    small = thumbnails or {}
     folder = resources.files("worker") / "templates"
     script = (folder / "report.js").read_text()
     page = Environment(autoescape=True).from_string((folder / "report.html").read_text())
@@ -164,7 +164,11 @@ def render(totals: Totals, title: str, made: str) -> bytes:
         totals=totals,
         figures=_figures(totals),
         pictures=pictures,
-        rows=[_row(record) for record in reversed(totals.latest)],
+        rows=[
+            (_row(record), small.get(record.get("task_id", ""), ""))
+            for record in reversed(totals.latest)
+        ],
+        has_thumbnails=bool(small),
         script=Markup(script),  # noqa: S704 - our own file
         # Nothing that a server put into a name can run, even if it came through unescaped.
         script_hash=base64.b64encode(sha256(script.encode()).digest()).decode(),

@@ -10,8 +10,9 @@ from fnmatch import fnmatch
 from typing import Any, TextIO
 
 from worker.emotions import EMOTIONS
-from worker.errors import UsageError
+from worker.errors import DatabaseUnusable, UsageError
 from worker.record import Record
+from worker.terminal import safe
 
 CSV_COLUMNS = (
     *("file_name", "processed_at", "threshold", "face_id", "x1", "y1", "x2", "y2"),
@@ -63,10 +64,36 @@ def parse_time(text: str) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
+# What going through a record of another form leads to.
+ODD = (KeyError, TypeError, AttributeError, ValueError, OverflowError, UsageError)
+
+
+def not_ours(number: int, odd: Exception) -> DatabaseUnusable:
+    """The error about a record of another form; ``number``: which, from 1."""
+    return DatabaseUnusable(
+        f"record {number} is not one of this worker, the file may be another program's "
+        f"({type(odd).__name__}: {safe(odd)})"
+    )
+
+
 def select(records: Iterable[Record], chosen: Filter, last: int | None) -> Iterable[Record]:
-    """The records that match, the ``last`` of them where that is given, in order."""
-    matching = (record for record in records if chosen.matches(record))
+    """The records that match, the ``last`` of them where that is given, in order.
+
+    Raises DatabaseUnusable for a record that is none of ours, with its number.
+    """
+    matching = (record for record in _checked(records) if chosen.matches(record))
     return matching if last is None else deque(matching, maxlen=last)
+
+
+def _checked(records: Iterable[Record]) -> Iterator[Record]:
+    for number, record in enumerate(records, 1):
+        try:
+            if "processed_at" in record:
+                parse_time(record["processed_at"])
+            _ = record["file_name"], len(record["faces"]), faces_text(record)
+        except ODD as odd:
+            raise not_ours(number, odd) from odd
+        yield record
 
 
 def faces_text(record: Record) -> str:

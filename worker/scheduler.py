@@ -25,6 +25,7 @@ from worker.config import Config
 from worker.database import Database, parse_rotation
 from worker.errors import RetryLater, Stop, UsageError
 from worker.faces import Analysis
+from worker.kept_images import KeptImages
 from worker.log import configure_logging
 from worker.monitoring import Monitor, health_limit, outcome_of, serve
 from worker.poller import Found, Poller
@@ -227,6 +228,9 @@ def _poller(
     stored: Callable[[], None],
     monitor: Monitor | None = None,
 ) -> Poller:
+    folder, size = config.database.keep_images, config.database.keep_images_size
+    most = parse_rotation(size).max_bytes
+    assert most is not None
     return Poller(
         _client(config),
         database,
@@ -235,4 +239,5 @@ def _poller(
         network=network,
         stored=stored,
         monitor=monitor,
+        kept_images=KeptImages(folder, most) if folder else None,
     )

@@ -58,7 +58,7 @@ class ServerClient:
     """Talks to the one server that worker.ini names, from one thread at a time.
 
     ``worker_id``: visible ASCII. Nothing is sent yet. Raises UsageError where the token or the
-    certificate authority cannot be used.
+    certificates cannot be used.
     """
 
     def __init__(self, server: ServerConfig, worker_id: str) -> None:
@@ -67,7 +67,7 @@ class ServerClient:
         self._token = read_token(server)
         self._token_doubted = False
         self._fallback_told = False
-        self._http = HttpDownload(timeout=server.timeout, ca_file=server.ca_file)
+        self._http = HttpDownload(server)
 
     def close(self) -> None:
         """Close the connections that are kept open between requests."""
@@ -144,8 +144,8 @@ class ServerClient:
     def _request(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None = None
     ) -> AbstractContextManager[Answer]:
-        url = self._server.url + path
-        return self._http.request(method, url, headers=self._own_headers() | headers, body=body)
+        headers = self._own_headers() | headers
+        return self._http.request(method, self._server.url + path, headers, body, certified=True)
 
     def _own_headers(self) -> dict[str, str]:
         """What only our own server may see."""
@@ -200,8 +200,8 @@ class ServerClient:
         url, ours = resolve_image_url(
             image_url, self._server.url + self._server.image_path, self._server.allowed_hosts
         )
-        headers = self._own_headers() if ours else FOR_ANYONE
-        with self._http.request("GET", url, headers=headers | {"Accept": "image/*"}) as answer:
+        headers = (self._own_headers() if ours else FOR_ANYONE) | {"Accept": "image/*"}
+        with self._http.request("GET", url, headers, None, certified=ours) as answer:
             status = answer.status
             if status != 200 and not _may_pass(status) and not (ours and status in (401, 403)):
                 # Asked for again and again, one dead link would hold up all other images.

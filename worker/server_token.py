@@ -2,10 +2,10 @@
 
 import os
 import re
-import stat
 
 from worker.config import TOKEN_VARIABLE, ServerConfig
 from worker.errors import UsageError
+from worker.files import expect_private
 
 MAX_TOKEN = 8_000
 
@@ -23,11 +23,7 @@ def read_token(server: ServerConfig) -> str | None:
     try:
         with server.token_file.open("rb") as file:
             # Of the opened file: by name, another one could be checked than is read.
-            mode = os.fstat(file.fileno()).st_mode
-            if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise UsageError(
-                    f"{source}: others may read it; run: chmod 600 {server.token_file}"
-                )
+            expect_private(os.fstat(file.fileno()), source, server.token_file)
             token = file.read(MAX_TOKEN + 1)
     except OSError as error:
         raise UsageError(f"{source}: cannot be read: {error.strerror}") from error

@@ -10,6 +10,10 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import FrameType
 
+# Seconds. A signal that comes just before the thread falls asleep does not wake it: Python runs its
+# handler only afterwards.
+LONGEST_SLEEP = 1.0
+
 
 class Alarm:
     """What the main thread waits on: a tick of the schedule, or the wish to stop or to reload.
@@ -56,7 +60,7 @@ class Alarm:
             self._queue.get()
         while not self._called_away() and (left := deadline - time.monotonic()) > 0:
             with suppress(Empty):
-                kind = self._queue.get(timeout=min(left, self.idle_every))
+                kind = self._queue.get(timeout=min(left, self.idle_every, LONGEST_SLEEP))
                 if until_tick and kind == "tick":
                     return
             self.idle()

@@ -8,7 +8,9 @@ import pytest
 
 from worker.errors import UsageError
 from worker.training.dataset import (
+    face_labels,
     load_split,
+    load_splits,
     majority_labels,
     target_distributions,
     usable_for_training,
@@ -121,3 +123,22 @@ def test_a_folder_for_each_emotion_is_a_data_set_and_a_tenth_is_held_out(tmp_pat
     (tmp_path / "fear").mkdir()
     with pytest.raises(UsageError, match="there is no face in it"):
         load_split(tmp_path, "FER2013Train")
+
+
+def test_whether_it_is_a_face_is_decided_by_the_votes_for_none() -> None:
+    votes = np.zeros((4, 10), int)
+    votes[0, [0, 8]] = 5
+    votes[1, 9] = 10
+    votes[2, [1, 9]] = 5
+    votes[3, [0, 9]] = 1
+    assert face_labels(votes).tolist() == [0, 1, -1, -1]
+
+
+def test_several_data_sets_are_put_together(tmp_path: Path) -> None:
+    for name, side in (("a", 48), ("b", 48), ("c", 40)):
+        write_split(tmp_path / name, [LINE.format("a.png")], {"a.png": (side, side)})
+    folders = [tmp_path / name for name in ("a", "b", "c")]
+    split = next(s for s in ("FER2013Train", "FER2013Valid") if len(load_splits(folders[:1], s)))
+    assert len(load_splits(folders[:2], split)) == 2
+    with pytest.raises(UsageError, match=r"differ in size: \[40, 48\] pixels"):
+        load_splits(folders, split)

@@ -12,10 +12,11 @@ import torch
 from worker.classification import Classifier
 from worker.cli import main
 from worker.config import PROJECT
+from worker.detection import FACE_WEIGHTS
 from worker.emotions import EMOTIONS
 from worker.errors import UsageError
 from worker.training import train as train_module
-from worker.training.dataset import Faces
+from worker.training.dataset import REPEATS, Faces, repeat_rare
 from worker.training.train import Progress, TrainOptions, train
 from worker.weights_file import read_weights
 
@@ -61,7 +62,7 @@ def quick_average(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def options(data: Path, output: Path, epochs: int = 3) -> TrainOptions:
-    return TrainOptions("custom_net", data, output, epochs=epochs, batch_size=8, threads=1)
+    return TrainOptions("custom_net", (data,), output, epochs=epochs, batch_size=8, threads=1)
 
 
 def test_the_loss_falls_and_the_weights_name_what_they_were_trained_on(
@@ -119,7 +120,7 @@ def test_the_checkpoint_of_another_run_is_not_taken(data: Path, tmp_path: Path) 
 def test_too_little_data_and_unknown_networks_are_refused(data: Path, tmp_path: Path) -> None:
     def run(network: str, batch_size: int) -> None:
         out = tmp_path / "w.safetensors"
-        train(TrainOptions(network, data, out, batch_size=batch_size), lambda progress: None)
+        train(TrainOptions(network, (data,), out, batch_size=batch_size), lambda progress: None)
 
     with pytest.raises(UsageError, match="too little to train on: 40 faces"):
         run("custom_net", 64)
@@ -181,14 +182,35 @@ def test_a_run_can_begin_with_weights_and_learn_from_a_teacher(data: Path, tmp_p
 
 
 def test_half_of_the_lesson_is_the_teachers_opinion() -> None:
-    class Teacher(torch.nn.Module):
+    class Sure(torch.nn.Module):
         def forward(self, faces: torch.Tensor) -> torch.Tensor:
+            assert faces.shape[1:] == (1, 6, 6)
             return torch.tensor([[0.0, 100.0]]).repeat(len(faces), 1)
 
-    votes = torch.tensor([[1.0, 0.0]])
-    lesson = train_module.taught(Teacher(), torch.zeros(1, 1, 4, 4), votes)
+    teacher = train_module.Teacher(Sure(), side=6)
+    lesson = teacher.mix(torch.zeros(1, 1, 4, 4), torch.tensor([[1.0, 0.0]]))
     assert lesson.tolist() == [[0.5, 0.5]]
-    assert train_module.taught(None, torch.zeros(1, 1, 4, 4), votes) is votes
+
+
+def test_a_teacher_of_other_classes_is_refused(data: Path, tmp_path: Path) -> None:
+    wrong = replace(options(data, tmp_path / "w.safetensors"), teacher=FACE_WEIGHTS)
+    with pytest.raises(UsageError, match="knows other classes"):
+        train(wrong, lambda progress: None)
+
+
+def test_a_training_can_begin_on_small_pictures(data: Path, tmp_path: Path) -> None:
+    small = replace(
+        options(data, tmp_path / "small.safetensors", epochs=1), network="vgg_net", side=16
+    )
+    facts = train(small, lambda progress: None)
+    assert facts.input_size == 16
+    assert "--side 16" in facts.training_command
+    whole = replace(
+        small, side=32, initial=small.output, output=tmp_path / "w.safetensors", learning_rate=1e-9
+    )
+    assert train(whole, lambda progress: None).input_size == 32
+    with pytest.raises(UsageError, match="--side 16: custom_net takes no such pictures"):
+        train(replace(small, network="custom_net"), lambda progress: None)
 
 
 def test_rare_emotions_are_shown_more_often() -> None:
@@ -196,5 +218,5 @@ def test_rare_emotions_are_shown_more_often() -> None:
     votes[0, 0] = votes[1, EMOTIONS.index("disgust")] = 10
     votes[2, :2] = 5
     crops = np.arange(3, dtype=np.uint8).reshape(3, 1, 1).repeat(4, 1).repeat(4, 2)
-    shown = train_module.repeat_rare(Faces(crops, votes))
-    assert np.bincount(shown.crops[:, 0, 0]).tolist() == [1, train_module.REPEATS["disgust"], 1]
+    shown = repeat_rare(Faces(crops, votes))
+    assert np.bincount(shown.crops[:, 0, 0]).tolist() == [1, REPEATS["disgust"], 1]

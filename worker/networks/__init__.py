@@ -4,15 +4,18 @@ from collections.abc import Callable
 
 from torch import nn
 
+from worker.emotions import EMOTIONS, FACE_CLASSES
 from worker.errors import UsageError
 from worker.networks.custom_net import CustomNet
 from worker.networks.emotion_net import EmotionNet, EmotionNetSmall
+from worker.networks.face_net import FaceNet
 from worker.networks.vgg_net import VGGNet
 
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "custom_net": CustomNet,
     "emotion_net": EmotionNet,
     "emotion_net_small": EmotionNetSmall,
+    "face_net": FaceNet,
     "vgg_net": VGGNet,
 }
 
@@ -25,3 +28,8 @@ def build_network(name: str, classes: int) -> nn.Module:
     if name not in NETWORKS:
         raise UsageError(f"unknown network {name!r}; known: {', '.join(sorted(NETWORKS))}")
     return NETWORKS[name](classes)
+
+
+def classes_of(name: str) -> tuple[str, ...]:
+    """What a network of this name tells apart."""
+    return FACE_CLASSES if name == "face_net" else EMOTIONS

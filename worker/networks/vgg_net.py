@@ -16,6 +16,7 @@ class VGGNet(nn.Module):
     """Gray faces to logits.
 
     Input: float32 ``(batch, 1, 64, 64)``, normalised. Output: float32 logits ``(batch, classes)``.
+    Other sides from 16 on are taken too: a training may begin on small, cheap pictures.
     """
 
     input_size = 64
@@ -36,6 +37,7 @@ class VGGNet(nn.Module):
         self.features = nn.Sequential(*layers)
         side = self.input_size // 2 ** len(GROUPS)
         self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(side),  # changes nothing at 64 pixels
             nn.Flatten(),
             nn.Linear(width * side * side, DENSE),
             nn.ReLU(inplace=True),

@@ -8,6 +8,7 @@ tenth of its faces for validation.
 
 import csv
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +16,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.emotions import EMOTIONS
+from worker.emotions import EMOTIONS, FACE_CLASSES
 from worker.errors import UsageError
 
 TRAIN_SPLIT, VALID_SPLIT, TEST_SPLIT = SPLITS = "FER2013Train", "FER2013Valid", "FER2013Test"
 VOTE_COLUMNS = len(EMOTIONS) + 2  # and unknown, not-a-face
 VOTERS = 10  # what a face in an emotion's folder counts as
 HELD_OUT_OF = 10
+# A face whose majority is a rare emotion is seen this often an epoch.
+REPEATS = {"disgust": 5, "contempt": 4, "fear": 2}
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+# Of a face's side: such a part overlaps the face by less than two fifths.
+PART_SIDE = (0.3, 0.6)
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,19 @@ def load_split(data: Path, split: str) -> Faces:
     names, faces = _load_folder(data)
     held_out = np.array([_is_held_out(name) for name in names])
     return faces.select(~held_out if split == TRAIN_SPLIT else held_out)
+
+
+def load_splits(folders: Sequence[Path], split: str) -> Faces:
+    """As `load_split`, of several data sets together. Raises UsageError where sizes differ."""
+    parts = [load_split(folder, split) for folder in folders]
+    sides = sorted({part.crops.shape[1] for part in parts if len(part)})
+    if len(sides) > 1:
+        raise UsageError(f"--data: the faces of these folders differ in size: {sides} pixels")
+    parts = [part for part in parts if len(part)] or parts[:1]
+    return Faces(
+        np.concatenate([part.crops for part in parts]),
+        np.concatenate([part.votes for part in parts]),
+    )
 
 
 def _is_held_out(name: str) -> bool:
@@ -144,6 +162,13 @@ def majority_labels(votes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(wins & (top < len(EMOTIONS)), top, -1)
 
 
+def face_labels(votes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Labels ``(n,)`` of votes ``(n, 10)`` for face_net: 0 a face, 1 none, -1 undecided."""
+    votes = clean_votes(votes)
+    none, total = votes[:, -1] * 2, votes.sum(axis=1)
+    return np.where(none == total, -1, none > total)
+
+
 def target_distributions(votes: NDArray[np.int64]) -> NDArray[np.float32]:
     """Targets float32 ``(n, 8)``: each emotion's share of the emotion votes, single ones dropped.
 
@@ -159,3 +184,54 @@ def usable_for_training(votes: NDArray[np.int64]) -> NDArray[np.bool_]:
     cleaned = clean_votes(votes)
     emotion_votes = cleaned[:, : len(EMOTIONS)].sum(axis=1)
     return np.asarray(emotion_votes * 2 > cleaned.sum(axis=1))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Faces to train on with what is to be learned of each.
+
+    ``crops``: uint8 ``(n, side, side)``. ``targets``: float32 ``(n, classes)``, a row sums to 1.
+    """
+
+    crops: NDArray[np.uint8]
+    targets: NDArray[np.float32]
+
+
+def labels_for(classes: Sequence[str], votes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The class ``(n,)`` of votes ``(n, 10)`` for a network with these classes; -1: none."""
+    return face_labels(votes) if tuple(classes) == FACE_CLASSES else majority_labels(votes)
+
+
+def lesson_for(classes: Sequence[str], faces: Faces) -> Lesson:
+    """What faces teach a network with these classes: emotions as voted, those of rare ones shown
+    `REPEATS` times; or whether it is a face, which a part of one is not."""
+    if tuple(classes) == FACE_CLASSES:
+        labels = face_labels(faces.votes)
+        parts = parts_of_faces(faces.crops[labels == 0])
+        crops = np.concatenate([faces.crops[labels >= 0], parts])
+        labels = np.concatenate([labels[labels >= 0], np.ones(len(parts), labels.dtype)])
+        return Lesson(crops, np.eye(len(FACE_CLASSES), dtype=np.float32)[labels])
+    faces = repeat_rare(faces.select(usable_for_training(faces.votes)))
+    return Lesson(faces.crops, target_distributions(faces.votes))
+
+
+def parts_of_faces(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A square part of every third crop uint8 ``(n, side, side)``, enlarged to the same size: what
+    a cascade takes for a small face inside a large one."""
+    chosen = crops[::3]
+    side = crops.shape[1]
+    random = np.random.default_rng(0)
+    sides = (random.uniform(*PART_SIDE, len(chosen)) * side).astype(int)
+    starts = (random.random((2, len(chosen))) * (side - sides + 1)).astype(int)
+    parts = [
+        cv2.resize(crop[y : y + part, x : x + part], (side, side))
+        for crop, part, y, x in zip(chosen, sides, *starts, strict=True)
+    ]
+    return np.array(parts, np.uint8).reshape(-1, side, side)
+
+
+def repeat_rare(faces: Faces) -> Faces:
+    """Faces in which those of rare majority emotions stand `REPEATS` times, the others once."""
+    repeats = np.array([REPEATS.get(name, 1) for name in EMOTIONS] + [1])
+    index = np.repeat(np.arange(len(faces)), repeats[majority_labels(faces.votes)])
+    return Faces(faces.crops[index], faces.votes[index])

@@ -67,3 +67,19 @@ def plot_comparison(
         axes.plot(time, 100 * accuracy, "o")
         axes.annotate(name, (time, 100 * accuracy), xytext=(6, 4), textcoords="offset points")
     figure.savefig(path, dpi=DPI)
+
+
+def plot_detection(
+    curve: Sequence[tuple[float, int, float]], confidence: float, path: Path
+) -> None:
+    """Recall (a fraction) against false positives, one point for each of several confidences that
+    could be asked for; the one in force is marked."""
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.add_subplot(xlabel="false positives", ylabel="recall")
+    axes.grid(visible=True, alpha=0.3)
+    _, false, recall = zip(*curve, strict=True)
+    axes.plot(false, recall, ".-")
+    at, false_there, recall_there = min(curve, key=lambda point: abs(point[0] - confidence))
+    axes.plot(false_there, recall_there, "o", color="tab:red", label=f"confidence {at:.2f}")
+    axes.legend()
+    figure.savefig(path, dpi=DPI)

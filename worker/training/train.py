@@ -20,19 +20,17 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from worker.classification import load_network
-from worker.emotions import EMOTIONS
 from worker.errors import UsageError
-from worker.networks import build_network
+from worker.networks import build_network, classes_of
 from worker.preprocessing import normalise, resize
 from worker.training.augmentation import augment
 from worker.training.dataset import (
     TRAIN_SPLIT,
     VALID_SPLIT,
-    Faces,
-    load_split,
-    majority_labels,
-    target_distributions,
-    usable_for_training,
+    Lesson,
+    labels_for,
+    lesson_for,
+    load_splits,
 )
 from worker.training.evaluation import fit_temperature
 from worker.training.plots import plot_learning
@@ -43,27 +41,27 @@ MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
 EVALUATION_BATCH = 256
 TEACHER_SHARE = 0.5  # of the loss; the votes have the rest
-# A face whose majority is a rare emotion is seen this often an epoch.
-REPEATS = {"disgust": 5, "contempt": 4, "fear": 2}
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """One training run.
 
-    ``learning_rate`` is the peak; ``threads`` 0: torch decides; ``initial``: weights to begin with
-    instead of random ones; ``teacher``: weights whose opinion is learned beside the votes;
-    ``bfloat16``: about 1.7 times faster on a CPU with avx512_bf16, slower on one without.
+    ``learning_rate`` is the peak; ``threads`` 0: torch decides; ``side``: pixels, 0: what the
+    network wants (smaller ones make a cheap first part of a training); ``initial``: weights to
+    begin with instead of random ones; ``teacher``: weights whose opinion is learned beside the
+    votes; ``bfloat16``: about 1.7 times faster on a CPU with avx512_bf16, slower on one without.
     """
 
     network: str
-    data: Path
+    data: tuple[Path, ...]
     output: Path
     epochs: int = 12
     batch_size: int = 64
     learning_rate: float = 0.05
     seed: int = 0
     threads: int = 0
+    side: int = 0
     initial: Path | None = None
     teacher: Path | None = None
     bfloat16: bool = False
@@ -71,10 +69,12 @@ class TrainOptions:
     def command(self) -> str:
         """The command that repeats this run, for the weights' facts; DIR stands for the data."""
         return (
-            f"python run_worker.py train --network {self.network} --data DIR "
+            f"python run_worker.py train --network {self.network} "
+            f"--data{' DIR' * len(self.data)} "
             f"--output {shlex.quote(self.output.name)} --epochs {self.epochs} "
             f"--batch-size {self.batch_size} --learning-rate {self.learning_rate:g} "
             f"--seed {self.seed}"
+            + (f" --side {self.side}" if self.side else "")
             + (f" --init {shlex.quote(str(self.initial))}" if self.initial else "")
             + (f" --teacher {shlex.quote(str(self.teacher))}" if self.teacher else "")
             + (" --bfloat16" if self.bfloat16 else "")
@@ -149,27 +149,34 @@ def train(options: TrainOptions, report: Callable[[Progress], None]) -> Facts:
         torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     network, side = _untrained(options)
-    train_faces = _resized(load_split(options.data, TRAIN_SPLIT), side)
-    train_faces = repeat_rare(train_faces.select(usable_for_training(train_faces.votes)))
-    valid_faces = _resized(load_split(options.data, VALID_SPLIT), side)
-    labels = majority_labels(valid_faces.votes)
-    valid_faces, labels = valid_faces.select(labels >= 0), labels[labels >= 0]
-    if len(train_faces) < options.batch_size or not len(valid_faces):
+    classes = classes_of(options.network)
+    lesson = lesson_for(classes, load_splits(options.data, TRAIN_SPLIT))
+    valid = load_splits(options.data, VALID_SPLIT)
+    labels = labels_for(classes, valid.votes)
+    valid_crops = np.array([resize(crop, side) for crop in valid.crops[labels >= 0]])
+    labels = labels[labels >= 0]
+    if len(lesson.crops) < options.batch_size or not len(labels):
         raise UsageError(
-            f"{options.data}: too little to train on: {len(train_faces)} faces with emotion votes, "
-            f"{len(valid_faces)} validation faces with a majority (batch: {options.batch_size})"
+            f"{', '.join(map(str, options.data))}: too little to train on: {len(lesson.crops)} "
+            f"faces with votes that count, {len(labels)} validation faces with a majority "
+            f"(batch: {options.batch_size})"
         )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = options.output.with_name(options.output.name + ".checkpoint")
     state = _start(
-        network, options, steps=options.epochs * (len(train_faces) // options.batch_size)
+        network, options, steps=options.epochs * (len(lesson.crops) // options.batch_size)
     )
     if checkpoint.exists():
         state.load(checkpoint, options.command())
-    teacher = load_network(options.teacher)[0] if options.teacher else None
+    teacher = None
+    if options.teacher:
+        known, known_facts = load_network(options.teacher)
+        if known_facts.classes != classes:
+            raise UsageError(f"--teacher {options.teacher} knows other classes")
+        teacher = Teacher(known, known_facts.input_size)
     while len(state.losses) < options.epochs:
-        state.losses.append(_train_epoch(state, options, train_faces, teacher, report))
-        logits = predict_logits(state.average, valid_faces.crops)
+        state.losses.append(_train_epoch(state, options, lesson, side, teacher, report))
+        logits = predict_logits(state.average, valid_crops)
         accuracy = float((logits.argmax(axis=1) == labels).mean())
         state.accuracies.append(accuracy)
         if accuracy == max(state.accuracies):
@@ -179,10 +186,10 @@ def train(options: TrainOptions, report: Callable[[Progress], None]) -> Facts:
         report(Progress(len(state.losses), options.epochs, 0, 0, 0.0, accuracy, 0.0))
 
     state.average.module.load_state_dict(state.best_weights)
-    logits = predict_logits(state.average, valid_faces.crops)
+    logits = predict_logits(state.average, valid_crops)
     facts = Facts(
         network=options.network,
-        classes=EMOTIONS,
+        classes=classes,
         input_size=side,
         normalisation="per-face",
         temperature=fit_temperature(logits, labels),
@@ -196,13 +203,6 @@ def train(options: TrainOptions, report: Callable[[Progress], None]) -> Facts:
     return facts
 
 
-def repeat_rare(faces: Faces) -> Faces:
-    """Faces in which those of rare majority emotions stand `REPEATS` times, the others once."""
-    repeats = np.array([REPEATS.get(name, 1) for name in EMOTIONS] + [1])
-    index = np.repeat(np.arange(len(faces)), repeats[majority_labels(faces.votes)])
-    return Faces(faces.crops[index], faces.votes[index])
-
-
 def predict_logits(network: nn.Module, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Logits float32 ``(n, classes)`` of crops uint8 ``(n, side, side)``, without augmentation."""
     network.eval()
@@ -214,34 +214,49 @@ def predict_logits(network: nn.Module, crops: NDArray[np.uint8]) -> NDArray[np.f
     return torch.cat(batches).numpy()
 
 
-def taught(teacher: nn.Module | None, pictures: Tensor, votes: Tensor) -> Tensor:
-    """What the network is to learn: the votes, mixed with what its teacher sees in the picture
-    (Hinton et al. 2015, at temperature 1, because the votes are a soft target already)."""
-    if teacher is None:
-        return votes
-    with torch.no_grad():
-        opinion = torch.softmax(teacher(pictures).float(), dim=1)
-    return TEACHER_SHARE * opinion + (1 - TEACHER_SHARE) * votes
+@dataclass(frozen=True)
+class Teacher:
+    """A trained network, and the side in pixels of the faces that it knows."""
+
+    network: nn.Module
+    side: int
+
+    def mix(self, faces: Tensor, votes: Tensor) -> Tensor:
+        """What a pupil is to learn: votes ``(n, classes)``, mixed with what the teacher sees in the
+        faces, float32 ``(n, 1, side, side)`` in gray levels (Hinton et al. 2015; at temperature 1,
+        because the votes are a soft target already)."""
+        with torch.no_grad():
+            opinion = torch.softmax(self.network(_seen(faces, self.side)).float(), dim=1)
+        return TEACHER_SHARE * opinion + (1 - TEACHER_SHARE) * votes
 
 
 def _untrained(options: TrainOptions) -> tuple[nn.Module, int]:
     """The network to train, with initial weights where they are given, and the side it takes."""
-    network = build_network(options.network, len(EMOTIONS))
+    classes = classes_of(options.network)
+    network = build_network(options.network, len(classes))
     if options.initial:
         initial, facts = load_network(options.initial)
-        if (facts.network, facts.classes) != (options.network, EMOTIONS):
+        if (facts.network, facts.classes) != (options.network, classes):
             raise UsageError(
                 f"--init {options.initial} is a {facts.network} for {', '.join(facts.classes)}; "
-                f"wanted: {options.network} for {', '.join(EMOTIONS)}"
+                f"wanted: {options.network} for {', '.join(classes)}"
             )
         network.load_state_dict(initial.state_dict())
-    side = network.input_size
+    side = options.side or network.input_size
     assert isinstance(side, int)
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.zeros(1, 1, side, side))
+    except RuntimeError as error:
+        raise UsageError(f"--side {side}: {options.network} takes no such pictures") from error
     return network, side
 
 
-def _resized(faces: Faces, side: int) -> Faces:
-    return Faces(np.array([resize(crop, side) for crop in faces.crops]), faces.votes)
+def _seen(faces: Tensor, side: int) -> Tensor:
+    """Faces float32 ``(n, 1, any, any)`` as a network for this side is shown them."""
+    if faces.shape[-1] != side:
+        faces = functional.interpolate(faces, size=(side, side), mode="bilinear", antialias=True)
+    return normalise(faces.squeeze(1)).contiguous(memory_format=torch.channels_last)
 
 
 def _start(network: nn.Module, options: TrainOptions, steps: int) -> _State:
@@ -265,8 +280,9 @@ def _start(network: nn.Module, options: TrainOptions, steps: int) -> _State:
 def _train_epoch(
     state: _State,
     options: TrainOptions,
-    faces: Faces,
-    teacher: nn.Module | None,
+    lesson: Lesson,
+    side: int,
+    teacher: Teacher | None,
     report: Callable[[Progress], None],
 ) -> float:
     """Mean loss of the epoch."""
@@ -274,18 +290,18 @@ def _train_epoch(
     # A seed for each epoch, so that a resumed run draws what an uninterrupted one would have drawn.
     torch.manual_seed(options.seed * 100_003 + epochs_done)
     state.network.train()
-    crops = torch.from_numpy(faces.crops)
-    targets = torch.from_numpy(target_distributions(faces.votes))
-    batches = len(faces) // options.batch_size
-    order = torch.randperm(len(faces))[: batches * options.batch_size]
+    crops, targets = torch.from_numpy(lesson.crops), torch.from_numpy(lesson.targets)
+    batches = len(crops) // options.batch_size
+    order = torch.randperm(len(crops))[: batches * options.batch_size]
     started, loss_sum = time.monotonic(), 0.0
     for number, batch in enumerate(order.view(batches, options.batch_size), 1):
-        pictures = normalise(augment(crops[batch].unsqueeze(1).float()).squeeze(1))
-        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        varied = augment(crops[batch].unsqueeze(1).float())
+        wanted = targets[batch]
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
-            logits = state.network(pictures).float()
-            lesson = taught(teacher, pictures, targets[batch])
-        loss = functional.cross_entropy(logits, lesson)
+            logits = state.network(_seen(varied, side)).float()
+            if teacher:
+                wanted = teacher.mix(varied, wanted)
+        loss = functional.cross_entropy(logits, wanted)
         state.optimizer.zero_grad()
         loss.backward()
         state.optimizer.step()

@@ -1,0 +1,103 @@
+"""How fast `live` is, and whether its boxes stay right while most frames are not searched.
+
+Makes a video of 640x480 pixels in which two photographs (of scikit-image and matplotlib) move about
+and change their size, plays it as `live --output` does, and then searches each frame in full. Every
+box of the full search is compared with the best one that `live` had for that frame.
+
+    python benchmarks/live.py --json live.json
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from worker.config import Config
+from worker.demo_images import sample_images
+from worker.faces import Box, Face
+from worker.live import file, play
+from worker.pipeline import Pipeline
+from worker.preprocessing import Picture, decode
+from worker.video import Video, VideoFile
+
+WIDTH, HEIGHT, RATE = 640, 480, 30
+LIMIT = Config().server.max_image_pixels
+
+
+def make_video(path: Path, frames: int) -> None:
+    """Two people, each moving on a circle of its own and coming nearer and going away again."""
+    samples = {sample.name: sample.content for sample in sample_images()}
+    people = [decode(samples[name], color=True) for name in ("astronaut.jpg", "grace_hopper.jpg")]
+    people[1] = people[1][:512]
+    half = np.array([WIDTH / 2, HEIGHT])
+    with VideoFile(path, RATE) as video:
+        for number in range(frames):
+            time, halves = number / RATE, []
+            for which, person in enumerate(people):
+                turn = 2 * np.pi * time / (4 + which)  # seconds for one round
+                scale = 0.9 + 0.15 * np.sin(turn / 2)
+                middle = half / 2 + (30 * np.cos(turn), 25 * np.sin(turn) + 40)
+                move = np.array([[scale, 0, 0], [0, scale, 0]])
+                move[:, 2] = middle - scale * np.array([256, 200 if which else 160])
+                halves.append(cv2.warpAffine(person, move, (WIDTH // 2, HEIGHT)))
+            video.write(np.hstack(halves).astype(np.uint8))
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union."""
+    width = min(a.x2, b.x2) - max(a.x1, b.x1)
+    height = min(a.y2, b.y2) - max(a.y1, b.y1)
+    shared = max(0, width) * max(0, height)
+    area_a, area_b = ((x.x2 - x.x1) * (x.y2 - x.y1) for x in (a, b))
+    return shared / (area_a + area_b - shared)
+
+
+def measure(frames: int, keep: Path | None) -> dict[str, float]:
+    """Frames a second of the whole command, and how well its boxes agree with full searches."""
+    pipeline, boxes = Pipeline(Config()), []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "test.mp4")
+        make_video(path, frames)
+        with Video(path, LIMIT) as video, file(keep or Path(folder, "out.mp4"), video.rate) as show:
+
+            def follow(faces: tuple[Face, ...]) -> None:
+                boxes.append([face.box for face in faces])
+
+            _, rate = play(
+                video, pipeline.find_faces, 0.5, show, lambda: False, hurry=True, watch=follow
+            )
+        overlaps, found = [], 0
+        with Video(path, LIMIT) as video:
+            for (_, picture), had in zip(video.frames(), boxes, strict=True):
+                gray: Picture = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+                full = [face.box for face in pipeline.find_faces(gray)]
+                overlaps += [max((overlap(box, one) for one in had), default=0.0) for box in full]
+                found += len(full)
+    return {
+        "frames": frames,
+        "frames_per_second": round(rate, 1),
+        "boxes_full_search": found,
+        "boxes_live": sum(map(len, boxes)),
+        "iou_mean": round(float(np.mean(overlaps)), 3),
+        "iou_at_least_half": round(float(np.mean(np.array(overlaps) >= 0.5)), 4),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="speed of `live`, and whether its boxes are right")
+    parser.add_argument("--frames", type=int, default=600)
+    parser.add_argument("--output", type=Path, metavar="FILE.mp4", help="keep what it drew")
+    parser.add_argument("--json", type=Path, metavar="OUT")
+    options = parser.parse_args()
+    figures = measure(options.frames, options.output)
+    for name, value in figures.items():
+        print(f"{name:20} {value}")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""The pages in a real browser: headless Chromium, driven by Playwright."""
+
+import csv
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+
+from tests.photographs import SAMPLES, encode
+from tests.test_cli import run_worker, start
+from worker.config import PROJECT
+from worker.kept_images import KeptImages
+from worker.label import Ballot
+from worker.live import page as live_page
+from worker.record import Record
+from worker.report import count_records, render
+from worker.thumbnails import thumbnails
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)"),
+    pytest.mark.timeout(400),
+]
+WEIGHTS = PROJECT / "weights" / "emotion_net_small.safetensors"
+
+
+class Window:
+    """A page of the browser, and what its console and its network said."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        self.asked: list[str] = []
+        page.on("console", lambda said: self.complaints.append(said.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self.asked.append(request.url))
+
+
+@pytest.fixture
+def window() -> Iterator[Window]:
+    with playwright.sync_playwright() as tool:
+        # Root, as in a container, cannot have Chromium's own sandbox.
+        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield Window(browser.new_context(viewport={"width": 1200, "height": 1000}).new_page())
+        browser.close()
+
+
+def until(page: Any, expression: str) -> None:
+    """Wait for JavaScript to be true. Playwright's own way needs eval(), which our pages forbid."""
+    for _ in range(400):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(expression)
+
+
+def record(number: int, name: str, **emotions: float) -> Record:
+    time = datetime(2026, 11, 24, 12, tzinfo=UTC) + timedelta(minutes=number)
+    box = ["174", "66", "272", "164"]
+    return {
+        "file_name": name,
+        "threshold": 0.2,
+        "faces": [{"face_id": 1, **emotions, "bbox": box}] if emotions else [],
+        "task_id": name,
+        "processed_at": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "elapsed_ms": 30.0 + number % 7,
+    }
+
+
+def test_the_report_shows_its_pictures_and_filters_without_a_complaint(
+    window: Window, tmp_path: Path
+) -> None:
+    evil = "<img src=x onerror=document.title='hacked'>.png"
+    records = [
+        record(1, "cat.jpg", fear=0.4),
+        record(2, "dog.jpg", anger=0.9),
+        record(3, evil, anger=0.6, fear=0.3),
+        record(4, "wall.jpg"),
+    ]
+    kept = KeptImages(tmp_path / "kept", 10_000_000)
+    kept.keep("cat.jpg", SAMPLES["astronaut.jpg"])
+    totals = count_records(records)
+    small = thumbnails(totals.latest, tmp_path / "kept")
+    file = tmp_path / "report.html"
+    file.write_bytes(render(totals, "results.json", "made now", small))
+    page = window.page
+    page.goto(file.as_uri())
+    widths = page.eval_on_selector_all("img", "all => all.map(one => one.naturalWidth)")
+    assert len(widths) == 7
+    assert all(width > 100 for width in widths)
+    rows = page.locator("#latest tbody tr")
+    assert page.text_content("#shown") == "4 of 4"
+    page.fill("#filter", "ANGER")
+    assert page.text_content("#shown") == "2 of 4"
+    assert [rows.nth(n).is_visible() for n in range(4)] == [False, True, True, False]
+    page.fill("#filter", "anger fear")
+    assert page.text_content("#shown") == "1 of 4"
+    page.fill("#filter", "nothing like it")
+    assert page.text_content("#shown") == "0 of 4"
+    page.fill("#filter", "")
+    assert rows.nth(3).is_visible()
+    assert evil in (rows.nth(1).text_content() or "")
+    assert page.title() == "results.json: report"
+    assert window.complaints == []
+    assert [address for address in window.asked if not address.startswith("data:")] == [
+        file.as_uri()
+    ]
+
+
+def make_photographs(folder: Path, count: int) -> None:
+    """Faces of skimage's subset of Labeled Faces in the Wild, made larger."""
+    folder.mkdir()
+    for number, face in enumerate(skimage.data.lfw_subset()[:count]):
+        large = cv2.resize((face * 255).astype(np.uint8), (160, 160), interpolation=cv2.INTER_CUBIC)
+        (folder / f"{number:02}.png").write_bytes(encode(".png", np.pad(large, 80, mode="reflect")))
+
+
+def test_from_photographs_to_a_network_of_ones_own(window: Window, tmp_path: Path) -> None:
+    make_photographs(tmp_path / "photos", 30)
+    assert run_worker(tmp_path, "crop", "photos").returncode == 0
+    faces = sorted(path.name for path in (tmp_path / "faces").glob("*.png"))
+    assert len(faces) > 20
+
+    process = start(tmp_path, "label", "faces", "--port", "0")
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[3].rstrip(";")
+    page = window.page
+    try:
+        page.goto(url)
+        page.fill("#name", "Ann")
+        page.press("#name", "Enter")
+        said = {}
+        for number, name in enumerate(faces):
+            until(page, f"document.getElementById('face').src.endsWith('{name}')")
+            until(page, "!busy")
+            if number == 3:  # undo, and say something else
+                page.keyboard.press("z")
+                until(page, f"document.getElementById('face').src.endsWith('{faces[2]}') && !busy")
+                page.keyboard.press("n")
+                said[faces[2]] = "not a face"
+                until(page, f"document.getElementById('face').src.endsWith('{name}') && !busy")
+            key, label = (("2", "happiness"), ("4", "sadness"))[number % 2]
+            page.keyboard.press(key)
+            said[name] = label
+            if number == 10:  # stop and come back: it goes on where it was
+                until(page, "!busy")
+                page.goto(url)
+                page.fill("#name", "Ann")
+                page.press("#name", "Enter")
+        page.wait_for_selector("#finished", state="visible")
+        page.click("#ask")
+        page.wait_for_selector("#agreement tr:nth-child(2)")
+        assert page.text_content("#count") == f"{len(faces)} of {len(faces)}"
+        assert window.complaints == []
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    with Ballot(tmp_path / "faces") as ballot:
+        assert ballot.votes() == {"Ann": said}
+    with (tmp_path / "faces" / "label.csv").open(newline="") as file:
+        assert [row[0] for row in csv.reader(file)] == faces
+
+    train = ("train", "--network", "emotion_net_small", "--init", str(WEIGHTS), "--data", "faces")
+    flags = ("--epochs", "1", "--batch-size", "8", "--threads", "1", "--output", "mine.safetensors")
+    done = run_worker(tmp_path, *train, *flags)
+    assert done.returncode == 0, done.stderr
+    compare = ("compare", "--data", "faces", "--split", "FER2013Valid", "--json", "both.json")
+    done = run_worker(tmp_path, *compare, "--weights", str(WEIGHTS), "mine.safetensors")
+    assert done.returncode == 0, done.stderr
+    before, after = json.loads((tmp_path / "both.json").read_text())
+    assert before["samples"] == after["samples"] > 0
+    assert before["per_class"].keys() == after["per_class"].keys() >= {"happiness", "sadness"}
+
+
+def test_a_label_page_opened_twice_loses_no_vote(window: Window, tmp_path: Path) -> None:
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    for number in range(3):
+        pixels = np.full((48, 48), 50 * number, np.uint8)
+        (faces / f"{number}.png").write_bytes(encode(".png", pixels))
+    process = start(tmp_path, "label", "faces", "--port", "0")
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[3].rstrip(";")
+    first, second = window.page, window.page.context.new_page()
+    try:
+        for page in (first, second):
+            page.goto(f"{url}/?labeller=Ann")
+            until(page, "face === '0.png' && !busy")
+        first.keyboard.press("5")
+        until(first, "face === '1.png' && !busy")
+        second.keyboard.press("7")  # the same face again: the later vote counts
+        until(second, "face === '1.png' && !busy")
+        refused = run_worker(tmp_path, "label", "faces", "--port", "0")
+        assert refused.returncode == 2
+        assert "another `label` has it" in refused.stderr
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    with Ballot(faces) as ballot:
+        assert ballot.votes() == {"Ann": {"0.png": "fear"}}
+    second.keyboard.press("2")
+    until(second, "document.getElementById('message').textContent")
+    assert "is it still running?" in (second.text_content("#message") or "")
+
+
+def test_the_live_page_shows_its_picture(
+    window: Window, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = np.full((120, 160, 3), 90, np.uint8)
+    with live_page("127.0.0.1", 0) as show:
+        window.page.goto(capsys.readouterr().out.split()[2].rstrip(";"), wait_until="commit")
+        for _ in range(100):
+            show(shown)
+            if window.page.evaluate("document.images[0]?.naturalWidth") == 160:
+                break
+            window.page.wait_for_timeout(100)
+        assert window.page.evaluate("document.images[0].naturalWidth") == 160
+    assert window.complaints == []

@@ -1,0 +1,117 @@
+"""`evaluate faces`: pairs as DESIGN says, figures by hand, what is mined can be trained on."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.photographs import ASTRONAUT_FACE, HOPPER_FACE, SAMPLES
+from worker.classification import Classifier
+from worker.cli import main
+from worker.detection import PROFILES
+from worker.emotions import FACE_CLASSES
+from worker.errors import UsageError
+from worker.faces import Box
+from worker.terminal import progress_bar
+from worker.training.dataset import face_labels, load_split
+from worker.training.face_evaluation import evaluate_faces, load_pictures, match
+from worker.training.train import TrainOptions, train
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two photographs with their faces and one without, and a face that is not there."""
+    folder = tmp_path / "faces"
+    (folder / "images").mkdir(parents=True)
+    lines = ["file_name,x1,y1,x2,y2"]
+    for name, box in (("astronaut.jpg", ASTRONAUT_FACE), ("grace_hopper.jpg", HOPPER_FACE)):
+        lines.append(f"{name},{box.x1},{box.y1},{box.x2},{box.y2}")
+    lines.append("astronaut.jpg,0,400,60,460")
+    for name in ("astronaut.jpg", "grace_hopper.jpg", "coffee.jpg"):
+        (folder / "images" / name).write_bytes(SAMPLES[name])
+    (folder / "boxes.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_boxes_are_paired_greedily_after_both_are_made_squares() -> None:
+    true = np.array([[0, 0, 100, 100], [200, 0, 300, 100]], float)
+    # A tall box of the same area and centre counts as the square; each true box is given once.
+    found = [Box(25, -50, 75, 150), Box(0, 10, 100, 110), Box(500, 0, 600, 100)]
+    assert match(found, true).tolist() == [0, -1, -1]
+    assert match([Box(0, 42, 100, 142)], true).tolist() == [0]  # 58 / 142 of the union
+    assert match([Box(0, 44, 100, 144)], true).tolist() == [-1]  # 56 / 144
+    assert match([], true).tolist() == []
+    assert match(found, np.empty((0, 4))).tolist() == [-1, -1, -1]
+
+
+def test_the_figures_are_those_of_the_pictures(data: Path, tmp_path: Path) -> None:
+    out, drawn = tmp_path / "figures.json", tmp_path / "drawn"
+    flags = ["--json", str(out), "--failures", str(drawn), "--plots", str(tmp_path)]
+    assert main(["evaluate", "faces", "--data", str(data), *flags]) == 0
+    figures = json.loads(out.read_text())
+    assert figures.pop("ms_per_image") > 0
+    assert figures.pop("image_pixels") == pytest.approx((512 * 512 + 512 * 606 + 600 * 400) / 3)
+    assert figures == {
+        "images": 3,
+        "faces": 3,
+        "found": 2,
+        "correct": 2,
+        "false_positives": 0,
+        "recall": pytest.approx(2 / 3),
+        "precision": 1.0,
+    }
+    assert [path.name for path in drawn.iterdir()] == ["astronaut.png"]
+    assert cv2.imread(str(tmp_path / "detection.png")) is not None
+
+
+def test_a_curve_goes_from_all_that_was_found_to_nothing(data: Path) -> None:
+    settings, scorer = PROFILES["default"], Classifier(Path("weights/face_net.safetensors"))
+    with progress_bar() as progress:
+        _, curve = evaluate_faces(data, settings, scorer, progress)
+    recalls = [recall for _, _, recall in curve]
+    assert recalls == sorted(recalls, reverse=True)
+    assert recalls[0] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("a,b\n", "the first line must be file_name,x1,y1,x2,y2"),
+        ("file_name,x1,y1,x2,y2\nastronaut.jpg,1,2,3\n", "line 2: expected"),
+        ("file_name,x1,y1,x2,y2\nastronaut.jpg,9,2,3,4\n", "line 2: expected"),
+        ("file_name,x1,y1,x2,y2\nnobody.jpg,1,2,3,4\n", "line 2: there is no images/nobody.jpg"),
+    ],
+)
+def test_unusable_boxes_are_refused(data: Path, table: str, says: str) -> None:
+    (data / "boxes.csv").write_text(table)
+    with pytest.raises(UsageError, match=says):
+        load_pictures(data)
+    (data / "boxes.csv").unlink()
+    with pytest.raises(UsageError, match=r"needs a folder images/ and a file boxes\.csv"):
+        load_pictures(data)
+
+
+def test_a_picture_that_is_none_is_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "images" / "broken.jpg").write_bytes(b"no picture")
+    assert main(["evaluate", "faces", "--data", str(data)]) == 2
+    assert "broken.jpg" in capsys.readouterr().err
+
+
+def test_mined_windows_teach_face_net(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mined, weights = tmp_path / "mined", tmp_path / "face_net.safetensors"
+    accurate = ["--set", "detection.profile=accurate", "--mine", str(mined)]
+    assert main(["evaluate", "faces", "--data", str(data), *accurate]) == 0
+    assert "windows of faces" in capsys.readouterr().out
+    labels = face_labels(load_split(mined, "FER2013Train").votes)
+    assert set(labels) == {0, 1}
+    options = TrainOptions("face_net", (mined,), weights, epochs=2, batch_size=8, threads=1)
+    assert train(options, lambda progress: None).classes == FACE_CLASSES
+    assert Classifier(weights).classes == FACE_CLASSES
+
+    sure = [*accurate, "--hard", "1"]
+    assert main(["evaluate", "faces", "--data", str(data), *sure]) == 0
+    assert ", 0 of none" in capsys.readouterr().out

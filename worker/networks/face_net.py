@@ -1,0 +1,19 @@
+"""face_net: is this a face at all? The second stage of the detector, 0.1 M parameters.
+
+It sees everything that the cascades let through, some dozens of windows a picture, so it is made to
+cost a twentieth of a millisecond for each. The blocks are those of `emotion_net`.
+"""
+
+from worker.networks.emotion_net import EmotionNet
+
+
+class FaceNet(EmotionNet):
+    """Gray windows to logits of `worker.emotions.FACE_CLASSES`.
+
+    Input: float32 ``(batch, 1, 32, 32)``, normalised. Output: float32 logits ``(batch, classes)``.
+    """
+
+    input_size = 32
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes, channels=(16, 32, 64), blocks=(1, 1, 1))

@@ -1,0 +1,44 @@
+"""Small pictures with the faces' boxes, for the report, made from kept images."""
+
+import base64
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+
+from worker.analyze import COLOR
+from worker.errors import ImageLost
+from worker.kept_images import stem
+from worker.preprocessing import decode
+from worker.record import Record
+
+SIDE = 160  # pixels, of the longer one
+
+
+def thumbnails(records: Iterable[Record], folder: Path) -> dict[str, str]:
+    """By task id, `data:` addresses of the records whose image is kept and can be read."""
+    tasks = {str(record["task_id"]): record for record in records if "task_id" in record}
+    made = {}
+    for task, record in tasks.items():
+        for path in folder.glob(f"{stem(task)}.*"):
+            try:
+                made[task] = _thumbnail(path.read_bytes(), record)
+            except (OSError, ImageLost, ValueError):
+                continue  # removed meanwhile, damaged, or a box that is none: no picture then
+    return made
+
+
+def _thumbnail(content: bytes, record: Record) -> str:
+    picture = decode(content, color=True)
+    scale = min(1.0, SIDE / max(picture.shape[:2]))
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    for face in record["faces"]:
+        x1, y1, x2, y2 = (round(int(value) * scale) for value in face["bbox"])
+        cv2.rectangle(small, (x1, y1), (x2, y2), COLOR, 2)
+        place = (x1, y1 - 4 if y1 > 14 else y2 + 12)
+        for color, width in (((0, 0, 0), 3), (COLOR, 1)):
+            words = (str(face["face_id"]), place, cv2.FONT_HERSHEY_SIMPLEX, 0.4)
+            cv2.putText(small, *words, color, width, cv2.LINE_AA)
+    encoded, jpeg = cv2.imencode(".jpg", small, (cv2.IMWRITE_JPEG_QUALITY, 80))
+    assert encoded
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}"

@@ -1,0 +1,246 @@
+"""How well faces are found: `evaluate faces`, and windows from which face_net learns.
+
+Pictures with true boxes: ``DIR/images/*`` and ``DIR/boxes.csv`` with the columns
+``file_name,x1,y1,x2,y2``, one line a face; an image without a line has no face.
+"""
+
+import csv
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from worker.detection import FaceDetector, FaceScorer, SearchSettings, overlaps
+from worker.errors import ImageLost, UsageError
+from worker.faces import Box
+from worker.files import replace_file
+from worker.preprocessing import Picture, crop_face, decode
+
+COLUMNS = ["file_name", "x1", "y1", "x2", "y2"]
+MATCH = 0.4  # intersection over union of squared boxes from which a face is found
+MINED_FACE, MINED_OTHER = 0.5, 0.2  # at least, below: of windows that show a face, or none
+CROP_SIDE = 48  # pixels, as in FER+
+VOTES = 10  # a mined window counts as if so many people had looked at it
+TRUE_COLOR, FOUND_COLOR, FALSE_COLOR = (255, 160, 0), (64, 220, 64), (48, 48, 255)  # BGR
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """An image file and the true boxes float64 ``(n, 4)`` of its faces: x1, y1, x2, y2."""
+
+    path: Path
+    boxes: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What was found in one picture. ``matched[i]``: the true box of found box i, or -1."""
+
+    picture: LabelledPicture
+    found: list[Box]
+    confidences: NDArray[np.float64]
+    matched: NDArray[np.int64]
+
+
+def load_pictures(data: Path) -> list[LabelledPicture]:
+    """All images of ``data/images`` by name, with their true boxes.
+
+    Raises UsageError for a folder without them, a malformed line, or a box of a missing image.
+    """
+    table, folder = data / "boxes.csv", data / "images"
+    if not table.is_file() or not folder.is_dir():
+        raise UsageError(f"--data: {data} needs a folder images/ and a file boxes.csv")
+    boxes: dict[str, list[list[float]]] = {
+        path.name: [] for path in sorted(folder.iterdir()) if path.is_file()
+    }
+    with table.open(newline="") as file:
+        lines = csv.reader(file)
+        if next(lines, None) != COLUMNS:
+            raise UsageError(f"{table}: the first line must be {','.join(COLUMNS)}")
+        for number, line in enumerate(lines, 2):
+            try:
+                name, *corners = line
+                x1, y1, x2, y2 = (float(corner) for corner in corners)
+                if not (x1 < x2 and y1 < y2):
+                    raise ValueError
+                boxes[name].append([x1, y1, x2, y2])
+            except ValueError:
+                raise UsageError(f"{table}, line {number}: expected {','.join(COLUMNS)}") from None
+            except KeyError:
+                raise UsageError(f"{table}, line {number}: there is no images/{name}") from None
+    return [
+        LabelledPicture(folder / name, np.array(own, float).reshape(-1, 4))
+        for name, own in boxes.items()
+    ]
+
+
+def evaluate_faces(
+    data: Path,
+    settings: SearchSettings,
+    scorer: FaceScorer,
+    progress: Progress,
+    failures: Path | None = None,
+) -> tuple[dict[str, Any], list[tuple[float, int, float]]]:
+    """Search every picture, and compare with its true boxes.
+
+    Returns the figures (``recall``, ``precision`` are fractions, ``ms_per_image`` is the mean time
+    of detection on the decoded image with one thread, ``image_pixels`` the mean size), and the
+    curve: for each confidence that could be asked for, the false positives and the recall there.
+    ``failures``: folder for the pictures with missed or false faces, drawn in. Raises UsageError
+    for unusable data, ImageLost for a picture that does not decode.
+    """
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    pictures = load_pictures(data)
+    if not pictures:
+        raise UsageError(f"--data: there is no image in {data / 'images'}")
+    detector = FaceDetector(replace(settings, min_confidence=0), scorer)
+    seconds, pixels, every, kept = 0.0, 0, [], []
+    for picture in progress.track(pictures, description="searching"):
+        gray = _read(picture.path)
+        started = time.perf_counter()
+        detections = detector.detect(gray)
+        seconds += time.perf_counter() - started
+        pixels += gray.size
+        boxes = [each.box for each in detections]
+        scores = np.array([each.confidence for each in detections])
+        every.append(_matched(picture, boxes, scores))
+        kept.append(_above(every[-1], settings.min_confidence))
+        if failures is not None:
+            _draw_failure(kept[-1], failures)
+    faces = sum(len(picture.boxes) for picture in pictures)
+    found, correct = _totals(kept)
+    figures = {
+        "images": len(pictures),
+        "faces": faces,
+        "found": found,
+        "correct": correct,
+        "false_positives": found - correct,
+        "recall": correct / faces if faces else None,
+        "precision": correct / found if found else None,
+        "ms_per_image": seconds * 1000 / len(pictures),
+        "image_pixels": pixels / len(pictures),
+    }
+    curve = []
+    for confidence in np.round(np.arange(0.02, 1.0, 0.02), 2):
+        found, correct = _totals([_above(each, confidence) for each in every])
+        curve.append((float(confidence), found - correct, correct / faces if faces else 0.0))
+    return figures, curve
+
+
+def mine_windows(
+    data: Path,
+    settings: SearchSettings,
+    scorer: FaceScorer,
+    output: Path,
+    progress: Progress,
+    hard: float = 0,
+) -> tuple[int, int]:
+    """Write windows of the first stage as faces to train face_net on, in FER+'s layout.
+
+    Those that overlap a true box well get votes for a face (of an emotion unknown), those that
+    overlap none get votes for not-a-face. Left out is what the second stage knows better than
+    ``hard``, a probability: it would teach it nothing. Returns how many of each.
+    """
+    detector = FaceDetector(settings, scorer)
+    output.mkdir(parents=True, exist_ok=True)
+    lines = []
+    counts = [0, 0]
+    for picture in progress.track(load_pictures(data), description="mining"):
+        gray = _read(picture.path)
+        windows = detector.windows(gray)
+        scores = detector.score(gray, windows)
+        for number, (window, score) in enumerate(zip(windows, scores, strict=True)):
+            best = overlaps(_squared(window[None])[0], _squared(picture.boxes)).max(initial=0)
+            if best >= MINED_FACE and 1 - score >= hard:
+                votes = (VOTES, 0)
+            elif best < MINED_OTHER and score >= hard:
+                votes = (0, VOTES)
+            else:
+                continue
+            box = Box(*(max(0, round(float(corner))) for corner in window))
+            name = f"{picture.path.stem}-{number}.png"
+            encoded, content = cv2.imencode(".png", crop_face(gray, box, CROP_SIDE))
+            assert encoded
+            (output / name).write_bytes(content.tobytes())
+            lines.append(f"{name},,{','.join('0' * 8)},{votes[0]},{votes[1]}\n")
+            counts[votes[1] > 0] += 1
+    replace_file(output / "label.csv", "".join(lines).encode())
+    return counts[0], counts[1]
+
+
+def match(found: Sequence[Box], true: NDArray[np.float64]) -> NDArray[np.int64]:
+    """For each found box the index of its true box ``(n, 4)``, or -1.
+
+    All boxes are made squares of the same area and centre; pairs are taken greedily by intersection
+    over union, from MATCH up, each box once.
+    """
+    matched = np.full(len(found), -1)
+    if not len(found) or not len(true):
+        return matched
+    own = np.array([(box.x1, box.y1, box.x2, box.y2) for box in found], float)
+    table = np.array([overlaps(box, _squared(true)) for box in _squared(own)])
+    while table.max() >= MATCH:
+        i, j = np.unravel_index(table.argmax(), table.shape)
+        matched[i] = j
+        table[i, :] = table[:, j] = -1
+    return matched
+
+
+def _squared(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1, keepdims=True)) / 2
+    return np.hstack([centers - half, centers + half])
+
+
+def _read(path: Path) -> Picture:
+    try:
+        return decode(path.read_bytes())
+    except ImageLost as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _matched(
+    picture: LabelledPicture, found: list[Box], confidences: NDArray[np.float64]
+) -> Searched:
+    return Searched(picture, found, confidences, match(found, picture.boxes))
+
+
+def _above(searched: Searched, confidence: float) -> Searched:
+    keep = np.flatnonzero(searched.confidences >= confidence)
+    boxes = [searched.found[i] for i in keep]
+    return _matched(searched.picture, boxes, searched.confidences[keep])
+
+
+def _totals(searched: Sequence[Searched]) -> tuple[int, int]:
+    """How many boxes were found, and how many of them are faces."""
+    found = sum(len(each.found) for each in searched)
+    return found, sum(int((each.matched >= 0).sum()) for each in searched)
+
+
+def _draw_failure(searched: Searched, folder: Path) -> None:
+    """True boxes orange, found ones green, false ones red; nothing where all is right."""
+    true = searched.picture.boxes
+    if len(set(searched.matched) - {-1}) == len(true) == len(searched.found):
+        return
+    picture = decode(searched.picture.path.read_bytes(), color=True)
+    for corners in true.round().astype(int).tolist():
+        cv2.rectangle(picture, corners[:2], corners[2:], TRUE_COLOR, 2)
+    for box, index, score in zip(
+        searched.found, searched.matched, searched.confidences, strict=True
+    ):
+        color = FALSE_COLOR if index < 0 else FOUND_COLOR
+        cv2.rectangle(picture, (box.x1, box.y1), (box.x2, box.y2), color, 2)
+        place = (box.x1 + 3, box.y1 + 14)
+        cv2.putText(picture, f"{score:.2f}", place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color)
+    encoded, content = cv2.imencode(".png", picture)
+    assert encoded
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / f"{searched.picture.path.stem}.png", content.tobytes())
