@@ -58,6 +58,6 @@ def test_the_compiled_network_gives_what_the_plain_one_gives(weights: Path) -> N
 
 
 def test_an_unknown_network_is_named_with_those_there_are() -> None:
-    known = "custom_net, emotion_net, emotion_net_small, vgg_net"
+    known = "custom_net, emotion_net, emotion_net_small, face_net, vgg_net"
     with pytest.raises(UsageError, match=f"unknown network 'deep_net'; known: {known}"):
         build_network("deep_net", 8)

@@ -61,9 +61,9 @@ def test_a_subset_of_the_classes_shares_the_probability(pipeline: Pipeline) -> N
 def test_turning_a_color_picture_to_gray_before_makes_no_difference(pipeline: Pipeline) -> None:
     color = pipeline.analyze(encode(".png", picture("astronaut.jpg"))).faces[0]
     gray = pipeline.analyze(encode(".png", picture("astronaut.jpg", color=False))).faces[0]
-    assert color.box == gray.box
+    assert overlap(color.box, gray.box) > 0.9
     for name in EMOTIONS:
-        assert color.probabilities[name] == pytest.approx(gray.probabilities[name], abs=0.02)
+        assert color.probabilities[name] == pytest.approx(gray.probabilities[name], abs=0.05)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 10_000), (300, 300)])

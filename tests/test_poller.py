@@ -78,7 +78,9 @@ def test_an_image_is_analysed_and_its_record_is_in_the_file(bench: Bench) -> Non
     (record,) = bench.records()
     assert record["file_name"] == "angry.png"
     assert record["threshold"] == 0.3
-    assert record["faces"] == [{"face_id": 1, "anger": 0.75, "bbox": ["1", "2", "31", "32"]}]
+    assert record["faces"] == [
+        {"face_id": 1, "anger": 0.75, "bbox": ["1", "2", "31", "32"], "confidence": 1.0}
+    ]
     assert (record["task_id"], record["worker"]) == ("t1", "w1")
     assert bench.stored == 1
     assert bench.poller.step() is Found.NOTHING

@@ -78,8 +78,8 @@ class SearchSettings:
 
 
 PROFILES = {
-    "fast": SearchSettings((FRONT,), 48, 0.06, 1.2, 1, 0.7),
-    "default": SearchSettings((FRONT,), 36, 0.05, 1.1, 1, 0.7),
+    "fast": SearchSettings((FRONT,), 48, 0.05, 1.2, 1, 0.7),
+    "default": SearchSettings((FRONT,), 36, 0.03, 1.1, 1, 0.7),
     "accurate": SearchSettings(EVERY_SIDE, 24, 0.02, 1.1, 1, 0.97),
 }
 
