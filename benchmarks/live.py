@@ -17,6 +17,7 @@ import numpy as np
 
 from worker.config import Config
 from worker.demo_images import sample_images
+from worker.detection import overlaps
 from worker.faces import Box, Face
 from worker.live import file, play
 from worker.pipeline import Pipeline
@@ -46,13 +47,8 @@ def make_video(path: Path, frames: int) -> None:
             video.write(np.hstack(halves).astype(np.uint8))
 
 
-def overlap(a: Box, b: Box) -> float:
-    """Intersection over union."""
-    width = min(a.x2, b.x2) - max(a.x1, b.x1)
-    height = min(a.y2, b.y2) - max(a.y1, b.y1)
-    shared = max(0, width) * max(0, height)
-    area_a, area_b = ((x.x2 - x.x1) * (x.y2 - x.y1) for x in (a, b))
-    return shared / (area_a + area_b - shared)
+def corners(box: Box) -> tuple[int, int, int, int]:
+    return box.x1, box.y1, box.x2, box.y2
 
 
 def measure(frames: int, keep: Path | None) -> dict[str, float]:
@@ -69,20 +65,21 @@ def measure(frames: int, keep: Path | None) -> dict[str, float]:
             _, rate = play(
                 video, pipeline.find_faces, 0.5, show, lambda: False, hurry=True, watch=follow
             )
-        overlaps, found = [], 0
+        best, found = [], 0
         with Video(path, LIMIT) as video:
             for (_, picture), had in zip(video.frames(), boxes, strict=True):
                 gray: Picture = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
-                full = [face.box for face in pipeline.find_faces(gray)]
-                overlaps += [max((overlap(box, one) for one in had), default=0.0) for box in full]
+                full = [corners(face.box) for face in pipeline.find_faces(gray)]
+                own = np.array([corners(box) for box in had], float).reshape(-1, 4)
+                best += [overlaps(np.array(box, float), own).max(initial=0) for box in full]
                 found += len(full)
     return {
         "frames": frames,
         "frames_per_second": round(rate, 1),
         "boxes_full_search": found,
         "boxes_live": sum(map(len, boxes)),
-        "iou_mean": round(float(np.mean(overlaps)), 3),
-        "iou_at_least_half": round(float(np.mean(np.array(overlaps) >= 0.5)), 4),
+        "iou_mean": round(float(np.mean(best)), 3),
+        "iou_at_least_half": round(float(np.mean(np.array(best) >= 0.5)), 4),
     }
 
 

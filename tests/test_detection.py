@@ -27,7 +27,7 @@ def test_every_profile_finds_the_faces_where_they_are(profile: str) -> None:
     for name, truth in (("astronaut.jpg", ASTRONAUT_FACE), ("grace_hopper.jpg", HOPPER_FACE)):
         found = DETECTORS[profile].detect(picture(name, color=False))
         assert len(found) == 1
-        assert overlap(found[0].box, truth) > 0.6
+        assert overlap(found[0].box, truth) > 0.7
         assert found[0].confidence > 0.8
 
 
@@ -86,8 +86,8 @@ def test_faces_of_several_sizes_come_from_left_to_right() -> None:
 
 def test_a_larger_smallest_face_leaves_out_the_small_ones() -> None:
     group = picture("group.jpg", color=False)
-    for config in (DetectionConfig(min_face=150), DetectionConfig(min_face_share=150 / 1112)):
-        assert 1112 - max(group.shape) in range(-200, 200)
+    share = 150 / max(group.shape)
+    for config in (DetectionConfig(min_face=150), DetectionConfig(min_face_share=share)):
         found = FaceDetector(search_settings(config), SCORER).detect(group)
         assert 0 < len(found) < 6
         assert all(detection.box.x2 - detection.box.x1 > 100 for detection in found)

@@ -86,7 +86,7 @@ PROFILES = {
 
 @dataclass(frozen=True)
 class Detection:
-    """A box, and the calibrated probability, 0..1, that it holds a face."""
+    """A box, and how sure it is, 0..1, that it holds a face."""
 
     box: Box
     confidence: float
@@ -203,11 +203,13 @@ def group_windows(windows: Windows, scores: NDArray[np.floating]) -> list[Group]
         members, left = left[same], left[~same]
         box = np.average(windows[members], axis=0, weights=scores[members] + 1e-9)
         groups.append(Group(box, _confidence(scores[members[:EVIDENCE]]), len(members)))
-    kept: list[Group] = []
-    for group in sorted(groups, key=lambda group: -group.confidence):
-        if not any(_within(group.box, other.box) > INSIDE for other in kept):
-            kept.append(group)
-    return kept
+    groups.sort(key=lambda group: -group.confidence)
+    boxes = np.array([group.box for group in groups]).reshape(-1, 4)
+    kept: list[int] = []
+    for number, box in enumerate(boxes):
+        if (_within(box, boxes[kept]) <= INSIDE).all():
+            kept.append(number)
+    return [groups[number] for number in kept]
 
 
 def _confidence(best: NDArray[np.floating]) -> float:
@@ -217,11 +219,10 @@ def _confidence(best: NDArray[np.floating]) -> float:
     return float(1 / (1 + np.exp(-odds.mean())))
 
 
-def _within(box: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """How much of the smaller of two boxes lies in the other, 0..1."""
-    shared = (np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])).clip(min=0).prod()
-    smaller = min((box[2:] - box[:2]).prod(), (other[2:] - other[:2]).prod())
-    return float(shared / smaller)
+def _within(box: NDArray[np.float64], others: Windows) -> NDArray[np.float64]:
+    """How much of the smaller of a box ``(4,)`` and each of others ``(n, 4)`` is shared, 0..1."""
+    shared, own_area, areas = _areas(box, others)
+    return np.asarray(shared / np.minimum(own_area, areas))
 
 
 def _turn(picture: Picture, view: View) -> tuple[Picture, NDArray[np.float64]]:
@@ -242,11 +243,17 @@ def _turn(picture: Picture, view: View) -> tuple[Picture, NDArray[np.float64]]:
 
 def overlaps(box: NDArray[np.float64], others: Windows) -> NDArray[np.float64]:
     """Intersection over union ``(n,)`` of one box ``(4,)`` with each of others ``(n, 4)``."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    shared = sides.clip(min=0).prod(axis=1)
-    areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
-    own_area: float = (box[2:] - box[:2]).prod()
+    shared, own_area, areas = _areas(box, others)
     return np.asarray(shared / (own_area + areas - shared))
+
+
+def _areas(
+    box: NDArray[np.float64], others: Windows
+) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
+    """What a box shares with each of others, its own area, and theirs."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
+    return sides.clip(min=0).prod(axis=1), (box[2:] - box[:2]).prod(), areas
 
 
 def _inside(box: NDArray[np.float64], width: int, height: int) -> Box:

@@ -1,4 +1,5 @@
-"""The eight emotions, in the order of FER+ (Barsoum et al. 2016)."""
+"""What the networks tell apart: the eight emotions in the order of FER+ (Barsoum et al. 2016), and
+faces from what is none."""
 
 EMOTIONS = (
     "neutral",

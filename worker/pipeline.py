@@ -30,24 +30,12 @@ class _View:
     def original(self, box: Box) -> Box:
         """The box in pixels of the image itself."""
         height, width = self.gray.shape
-        across, down = self.width / width, self.height / height
-        return Box(
-            round(box.x1 * across),
-            round(box.y1 * down),
-            round(box.x2 * across),
-            round(box.y2 * down),
-        )
+        return _scaled(box, self.width / width, self.height / height)
 
     def own(self, box: Box) -> Box:
         """A box of the image in pixels of this view."""
         height, width = self.gray.shape
-        across, down = width / self.width, height / self.height
-        return Box(
-            round(box.x1 * across),
-            round(box.y1 * down),
-            max(round(box.x2 * across), round(box.x1 * across) + 1),
-            max(round(box.y2 * down), round(box.y1 * down) + 1),
-        )
+        return _scaled(box, width / self.width, height / self.height)
 
 
 class Pipeline:
@@ -125,6 +113,12 @@ class Pipeline:
             Face(each.box, dict(zip(classes, row.tolist(), strict=True)), each.confidence)
             for each, row in zip(found, self.classifier.classify(crops), strict=True)
         )
+
+
+def _scaled(box: Box, across: float, down: float) -> Box:
+    return Box(
+        round(box.x1 * across), round(box.y1 * down), round(box.x2 * across), round(box.y2 * down)
+    )
 
 
 def _side(box: Box) -> int:
