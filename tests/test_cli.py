@@ -265,6 +265,8 @@ def test_results_shows_filters_and_exports_what_once_stored(tmp_path: Path) -> N
     (row,) = csv.DictReader(io.StringIO(table))
     assert row["file_name"] == "broken.png"
     assert "do not decode" in row["error"]
+    counted = run_worker(tmp_path, "results", "--file", "*.jpg", "--counts").stdout.splitlines()
+    assert counted[:4] == ["images\t2", "no face\t1", "errors\t0", "faces\t1"]
     assert run_worker(tmp_path, "results", "--verify").returncode == 0
 
 
@@ -336,9 +338,12 @@ def test_results_follow_shows_what_comes_across_a_rotation_until_it_is_stopped(
     tmp_path: Path,
 ) -> None:
     file, record = tmp_path / "results.json", {"threshold": 0.5, "faces": []}
-    with Database(file, rotation=parse_rotation("1 kB")) as database:
-        database.append({"file_name": "0.png", **record})
-        process = start(tmp_path, "results", "--follow", "--json")
+    other = Database(tmp_path / "other.json")
+    with Database(file, rotation=parse_rotation("1 kB")) as database, other:
+        for name in ("old.png", "0.png"):
+            database.append({"file_name": name, **record})
+        flags = ("--database", "results.json", "other.json", "--last", "1")
+        process = start(tmp_path, "results", "--follow", "--json", *flags)
         assert process.stdout is not None
         seen = [json.loads(process.stdout.readline())["file_name"]]
         for number in range(1, 40):
@@ -346,10 +351,12 @@ def test_results_follow_shows_what_comes_across_a_rotation_until_it_is_stopped(
             if number in (1, 20, 39):
                 while seen[-1] != f"{number}.png":
                     seen.append(json.loads(process.stdout.readline())["file_name"])
+        other.append({"file_name": "other.png", **record})
+        seen.append(json.loads(process.stdout.readline())["file_name"])
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == 0
-    assert seen == [f"{number}.png" for number in range(40)]
+    assert seen == [*(f"{number}.png" for number in range(40)), "other.png"]
     assert len(list(tmp_path.glob("results.*Z.json"))) >= 2
 
 

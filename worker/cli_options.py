@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         "look into the JSON file",
         "results --emotion fear --since 2026-11-24 --csv",
     )
-    results.add_argument("--database", type=Path, metavar="FILE", help="default: [database] path")
+    _add_database(results)
     results.add_argument("--last", type=_positive, metavar="N", help="only the last N")
     results.add_argument("--emotion", choices=EMOTIONS, help="a face reached the threshold for it")
     results.add_argument("--file", metavar="PATTERN", help="file names such as 'cam1*'")
@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     results.add_argument("--until", metavar="TIME", help="up to, not including")
     results.add_argument("--follow", action="store_true", help="go on with what comes; Ctrl-C ends")
     how = results.add_mutually_exclusive_group()
+    how.add_argument("--counts", action="store_true", help="only how many images, faces, emotions")
     how.add_argument("--json", action="store_true", help="one record a line")
     how.add_argument("--csv", action="store_true", help="one face a line")
     how.add_argument(
@@ -78,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
         "the JSON file as one HTML page with plots, which needs no network",
         "report --since 2026-11-24 --output report.html",
     )
-    report.add_argument("--database", type=Path, metavar="FILE", help="default: [database] path")
+    _add_database(report)
     report.add_argument("--since", metavar="TIME", help="ISO 8601, UTC where no zone is given")
     report.add_argument(
         "--output", type=Path, default="report.html", metavar="FILE", help="default: report.html"
@@ -216,6 +217,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--classes", nargs="+", choices=EMOTIONS, default=(), help="only faces of these; all"
     )
     return parser
+
+
+def _add_database(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--database",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="default: [database] path; several, such as results-*.json, are shown as one",
+    )
 
 
 def _add_evaluation(parser: argparse.ArgumentParser) -> None:
