@@ -11,16 +11,15 @@ import cv2
 import numpy as np
 
 from worker.config import Config
+from worker.drawing import draw
 from worker.errors import ImageLost, UsageError
-from worker.faces import Analysis, Face
+from worker.faces import Analysis
 from worker.pipeline import Pipeline
 from worker.preprocessing import Picture, decode
-from worker.record import Record, build_record, face_entry
-from worker.results import emotions
+from worker.record import Record, build_record
 from worker.video import VIDEO_SUFFIXES, Video, VideoFile, is_video
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-COLOR = (64, 220, 64)  # blue, green, red
 
 
 @dataclass(frozen=True)
@@ -149,30 +148,6 @@ def _analyze_video(
                     yield f"#{seconds:.3f}s", Analysis(width, height, faces, elapsed)
     except ImageLost as lost:
         yield "", lost
-
-
-def draw(picture: Picture, faces: Iterable[Face], threshold: float) -> Picture:
-    """Draw boxes and the emotions that reach the threshold into uint8 ``(height, width, 3)``.
-
-    The words stand below the box, above it where there is no room below, as wide as the box.
-    """
-    for number, face in enumerate(faces, 1):
-        box = face.box
-        size = min(max((box.x2 - box.x1) / 250, 0.4), 3.0)
-        step, stroke = round(32 * size), max(1, round(2 * size))
-        cv2.rectangle(picture, (box.x1, box.y1), (box.x2, box.y2), COLOR, stroke)
-        named = emotions(face_entry(number, face, threshold))
-        lines = [f"{name} {value:.2f}" for name, value in named] or ["-"]
-        below = box.y2 + len(lines) * step <= picture.shape[0]
-        first = box.y2 + step if below else box.y1 - (len(lines) - 1) * step - step // 3
-        for row, line in enumerate([f"{number} {lines[0]}", *lines[1:]]):
-            place = (box.x1, first + row * step)
-            for color, width in (((0, 0, 0), 3 * stroke), (COLOR, stroke)):
-                cv2.putText(
-                    *(picture, line, place, cv2.FONT_HERSHEY_SIMPLEX, size, color, width),
-                    cv2.LINE_AA,
-                )
-    return picture
 
 
 def read_image(path: Path, limit: int) -> bytes:

@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from flask import Flask, Response
 
-from worker.analyze import COLOR, draw
 from worker.demo_server import DemoServer
+from worker.drawing import draw, write
 from worker.errors import ImageLost, Stop, UsageError
 from worker.faces import Box, Face
 from worker.local_page import guard
@@ -173,8 +173,7 @@ def play(
                 draw(picture, faces, threshold)
                 times.append(time.monotonic())
                 rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
-                words = (f"{rate:.0f} frames/s", (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, COLOR)
-                cv2.putText(picture, *words, 1, cv2.LINE_AA)
+                write(picture, [f"{rate:.0f} frames/s"], 0, 0, 0.5)
                 shown += 1
                 if not show(picture):
                     break

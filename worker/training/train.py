@@ -36,7 +36,7 @@ from worker.training.evaluation import fit_temperature
 from worker.training.plots import plot_learning
 from worker.weights_file import Facts, save_weights
 
-AVERAGE_DECAY = 0.998  # of the running average of the weights, a step
+AVERAGE_DECAY = 0.998  # of the running average of the weights, a step; at first less
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
 EVALUATION_BATCH = 256
@@ -261,9 +261,7 @@ def _seen(faces: Tensor, side: int) -> Tensor:
 
 def _start(network: nn.Module, options: TrainOptions, steps: int) -> _State:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(
-        network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY), use_buffers=True
-    )
+    average = AveragedModel(network, multi_avg_fn=_update_average, use_buffers=True)
     optimizer = torch.optim.SGD(
         network.parameters(),
         lr=options.learning_rate,
@@ -275,6 +273,15 @@ def _start(network: nn.Module, options: TrainOptions, steps: int) -> _State:
         optimizer, max_lr=options.learning_rate, total_steps=steps
     )
     return _State(network, average, optimizer, schedule)
+
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def _update_average(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
+    # Of few steps, as on one's own few faces, a slow average would be little but the beginning.
+    decay = min(AVERAGE_DECAY, (1 + int(steps)) / (10 + int(steps)))
+    get_ema_multi_avg_fn(decay)(averaged, current, steps)
 
 
 def _train_epoch(
