@@ -119,7 +119,7 @@ def test_the_worker_keeps_what_it_analysed_and_the_report_shows_it(
         assert names(kept) == [f"{stem('t1')}.jpg"]
         assert (kept / names(kept)[0]).read_bytes() == SAMPLES["astronaut.jpg"]
         assert page.count("data:image/jpeg;base64,") == 1
-        cropped = run_worker(tmp_path, "crop", "kept", "--output", "faces")
+        cropped = run_worker(tmp_path, "crop", *flags)
         assert cropped.stdout.startswith("faces: 1 new faces of 1 images")
     else:
         assert "keep_images: an image is not kept" in done.stderr

@@ -16,7 +16,10 @@ def _crop(options: argparse.Namespace) -> int:
     from worker.crop import crop_faces
     from worker.terminal import progress_bar, safe
 
-    sources = find_files(options.sources)
+    kept = config.database.keep_images
+    if not options.sources and not kept:
+        raise UsageError("crop: name images or folders, or set [database] keep_images")
+    sources = find_files(options.sources or [kept])
     with progress_bar() as progress:
         task = progress.add_task("cropping", total=len(sources))
         done = crop_faces(sources, config, options.output, lambda: progress.advance(task))
@@ -56,11 +59,20 @@ def _train(options: argparse.Namespace) -> int:
         raise UsageError("train needs --data DIR (or --prepare, which makes such a folder)")
     from worker.training.progress import show_training
     from worker.training.train import TrainOptions, train
+    from worker.weights_file import read_weights
 
+    network, output = options.network, options.output
+    if network is None and options.init and options.init.suffix == ".safetensors":
+        network = read_weights(options.init)[1].network
+    network = network or "emotion_net"
+    if output is None:
+        output = Path("weights", f"{network}{'_own' if options.init else ''}.safetensors")
+    if options.init and output.resolve() == options.init.resolve():
+        raise UsageError(f"--output {output} is what --init begins with; name another file")
     run = TrainOptions(
-        network=options.network,
+        network=network,
         data=tuple(options.data),
-        output=options.output or Path("weights") / f"{options.network}.safetensors",
+        output=output,
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
@@ -74,7 +86,8 @@ def _train(options: argparse.Namespace) -> int:
     with show_training(options.epochs) as report:
         facts = train(run, report)
     print(
-        f"validation accuracy {facts.validation_accuracy:.4f}, temperature {facts.temperature:.3f}"
+        f"{output}: validation accuracy {facts.validation_accuracy:.4f}, "
+        f"temperature {facts.temperature:.3f}"
     )
     return 0
 

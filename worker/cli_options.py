@@ -90,7 +90,9 @@ def build_parser() -> argparse.ArgumentParser:
         "cut the faces out of images and folders, as training sees them",
         "crop holiday/ --output faces/",
     )
-    crop.add_argument("sources", type=Path, nargs="+", metavar="SOURCE")
+    crop.add_argument(
+        "sources", type=Path, nargs="*", metavar="SOURCE", help="default: [database] keep_images"
+    )
     crop.add_argument(
         "--output", type=Path, default="faces", metavar="DIR", help="default: faces; may have some"
     )
@@ -137,7 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
         "train a network; goes on where it was interrupted",
         "train --network emotion_net --data ferplus/ --output runs/mine.safetensors",
     )
-    train.add_argument("--network", default="emotion_net", help="default: emotion_net")
+    train.add_argument("--network", help="default: that of --init, else emotion_net")
     train.add_argument(
         "--data",
         type=Path,
@@ -145,7 +147,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="FER+ layout, or a folder for each emotion; several are put together",
     )
-    train.add_argument("--output", type=Path, metavar="FILE", help="default: weights/NETWORK…")
+    train.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: weights/NETWORK[_own]…"
+    )
     train.add_argument("--epochs", type=_positive, default=10, help="default: 10")
     train.add_argument("--batch-size", type=_positive, default=64, help="default: 64")
     train.add_argument("--learning-rate", type=float, default=0.05, help="peak; default: 0.05")
