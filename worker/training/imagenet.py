@@ -53,7 +53,7 @@ def _adopt_norm(norm: nn.Module, state: dict[str, Tensor], convolution: str) -> 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 (a pickle that is none can fail in any way)
+    except Exception as error:  # a pickle that is none can fail in any way
         raise UsageError(f"--init {path} is no readable file of weights: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UsageError(f"--init {path} is no state dict (tensors by name)")
