@@ -158,7 +158,12 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--side", type=int, default=0, metavar="PIXELS", help="default: what the network wants"
     )
-    train.add_argument("--init", type=Path, metavar="FILE", help="begin with these weights")
+    train.add_argument(
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="begin with these weights; vgg_net also with a .pth of torchvision's VGG (ImageNet)",
+    )
     train.add_argument("--teacher", type=Path, metavar="FILE", help="weights to learn from as well")
     train.add_argument(
         "--bfloat16", action="store_true", help="faster, on a CPU that computes in this format"

@@ -181,6 +181,23 @@ def test_a_run_can_begin_with_weights_and_learn_from_a_teacher(data: Path, tmp_p
         train(replace(still, initial=first, network="emotion_net_small"), lambda progress: None)
 
 
+def test_a_file_with_other_convolutions_is_no_beginning(data: Path, tmp_path: Path) -> None:
+    run = replace(options(data, tmp_path / "w.safetensors", epochs=1), network="vgg_net", side=16)
+    for name, content, says in (
+        ("none.pth", None, "no readable file of weights"),
+        ("junk.pth", b"junk", "no readable file of weights"),
+        ("list.pth", [1], "no state dict"),
+        ("other.pth", {"features.0.weight": torch.zeros(8, 3, 3, 3)}, "none of its convolutions"),
+    ):
+        path = tmp_path / name
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content is not None:
+            torch.save(content, path)
+        with pytest.raises(UsageError, match=f"(?s)--init .*{name}.*{says}"):
+            train(replace(run, initial=path), lambda progress: None)
+
+
 def test_half_of_the_lesson_is_the_teachers_opinion() -> None:
     class Sure(torch.nn.Module):
         def forward(self, faces: torch.Tensor) -> torch.Tensor:

@@ -33,6 +33,7 @@ from worker.training.dataset import (
     load_splits,
 )
 from worker.training.evaluation import fit_temperature
+from worker.training.imagenet import adopt_convolutions
 from worker.training.plots import plot_learning
 from worker.weights_file import Facts, save_weights
 
@@ -40,6 +41,7 @@ AVERAGE_DECAY = 0.998  # of the running average of the weights, a step; at first
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
 EVALUATION_BATCH = 256
+STATE_DICTS = (".pth", ".pt")  # initial weights that another project trained
 TEACHER_SHARE = 0.5  # of the loss; the votes have the rest
 
 
@@ -49,8 +51,9 @@ class TrainOptions:
 
     ``learning_rate`` is the peak; ``threads`` 0: torch decides; ``side``: pixels, 0: what the
     network wants (smaller ones make a cheap first part of a training); ``initial``: weights to
-    begin with instead of random ones; ``teacher``: weights whose opinion is learned beside the
-    votes; ``bfloat16``: about 1.7 times faster on a CPU with avx512_bf16, slower on one without.
+    begin with instead of random ones, ours or torchvision's VGG; ``teacher``: weights whose opinion
+    is learned beside the votes; ``bfloat16``: about 1.7 times faster on a CPU with avx512_bf16,
+    slower on one without.
     """
 
     network: str
@@ -234,7 +237,9 @@ def _untrained(options: TrainOptions) -> tuple[nn.Module, int]:
     """The network to train, with initial weights where they are given, and the side it takes."""
     classes = classes_of(options.network)
     network = build_network(options.network, len(classes))
-    if options.initial:
+    if options.initial and options.initial.suffix in STATE_DICTS:
+        adopt_convolutions(network, options.initial)
+    elif options.initial:
         initial, facts = load_network(options.initial)
         if (facts.network, facts.classes) != (options.network, classes):
             raise UsageError(
