@@ -81,73 +81,66 @@ def analyze_files(
     ``threshold``: 0..1. ``annotated``: folder for copies with boxes, emotions and probabilities
     drawn in. Raises UsageError where that cannot be written or the weights cannot be used.
     """
-    pipeline = Pipeline(config)
+    analyzer = _Analyzer(config, Pipeline(config), threshold, every)
     for source in sources:
         target = annotated / source.name if annotated else None
         if target and target.resolve() == source.path.resolve():
             raise UsageError(f"--annotated: {target} is the original; name another folder")
-        outcomes = (
-            _analyze_video(source.path, config, pipeline, threshold, target, every)
-            if is_video(source.path)
-            else _analyze_image(source.path, config, pipeline, threshold, target)
-        )
-        for place, outcome in outcomes:
+        analyze = analyzer.video if is_video(source.path) else analyzer.image
+        for place, outcome in analyze(source.path, target):
             yield build_record(
                 file_name=f"{source.path}{place}",
                 threshold=threshold,
                 outcome=outcome,
                 task_id=None,
                 worker=config.worker.id,
-                network=pipeline.classifier.facts.network,
+                network=analyzer.pipeline.classifier.facts.network,
             )
 
 
-Outcomes = Iterator[tuple[str, Analysis | ImageLost]]
+@dataclass(frozen=True)
+class _Analyzer:
+    """Gives place and outcome of an image (place: none) or of the sampled frames of a video;
+    ``target``: where to write it with its faces drawn in."""
 
+    config: Config
+    pipeline: Pipeline
+    threshold: float
+    every: float
 
-def _analyze_image(
-    path: Path, config: Config, pipeline: Pipeline, threshold: float, target: Path | None
-) -> Outcomes:
-    try:
-        content = read_image(path, config.server.max_image_bytes)
-        analysis = pipeline.analyze(content)
-        if target:
-            _write(target, draw(decode(content, color=True), analysis.faces, threshold))
-        yield "", analysis
-    except ImageLost as lost:
-        yield "", lost
+    def image(self, path: Path, target: Path | None) -> Iterator[tuple[str, Analysis | ImageLost]]:
+        try:
+            content = read_image(path, self.config.server.max_image_bytes)
+            analysis = self.pipeline.analyze(content)
+            if target:
+                _write(target, draw(decode(content, color=True), analysis.faces, self.threshold))
+            yield "", analysis
+        except ImageLost as lost:
+            yield "", lost
 
+    def video(self, path: Path, target: Path | None) -> Iterator[tuple[str, Analysis | ImageLost]]:
+        """Also what is wrong with the file, at its end.
 
-def _analyze_video(
-    path: Path,
-    config: Config,
-    pipeline: Pipeline,
-    threshold: float,
-    target: Path | None,
-    every: float,
-) -> Outcomes:
-    """Time and outcome of the sampled frames, and what is wrong with the file at its end.
-
-    The annotated video has just these frames, each for as long as it stands for, so that every box
-    is one that was found.
-    """
-    if target and target.suffix.lower() != ".mp4":
-        target = target.with_name(f"{target.name}.mp4")
-    try:
-        with Video(path, config.server.max_image_pixels) as video:
-            rate = min(video.rate, 1 / every)
-            with VideoFile(target, rate) if target else nullcontext() as output:
-                for seconds, picture in video.frames(every):
-                    started = time.perf_counter()
-                    gray = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
-                    faces = pipeline.find_faces(gray)
-                    elapsed = (time.perf_counter() - started) * 1000
-                    if output:
-                        output.write(draw(picture, faces, threshold))
-                    height, width = gray.shape
-                    yield f"#{seconds:.3f}s", Analysis(width, height, faces, elapsed)
-    except ImageLost as lost:
-        yield "", lost
+        The annotated video has just the sampled frames, each for as long as it stands for, so that
+        every box is one that was found.
+        """
+        if target and target.suffix.lower() != ".mp4":
+            target = target.with_name(f"{target.name}.mp4")
+        try:
+            with Video(path, self.config.server.max_image_pixels) as video:
+                rate = min(video.rate, 1 / self.every)
+                with VideoFile(target, rate) if target else nullcontext() as output:
+                    for seconds, picture in video.frames(self.every):
+                        started = time.perf_counter()
+                        gray = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+                        faces = self.pipeline.find_faces(gray)
+                        elapsed = (time.perf_counter() - started) * 1000
+                        if output:
+                            output.write(draw(picture, faces, self.threshold))
+                        height, width = gray.shape
+                        yield f"#{seconds:.3f}s", Analysis(width, height, faces, elapsed)
+        except ImageLost as lost:
+            yield "", lost
 
 
 def read_image(path: Path, limit: int) -> bytes:
