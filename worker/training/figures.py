@@ -1,6 +1,6 @@
 """What `evaluate` and `compare` show of their figures: tables and pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,38 +53,40 @@ def compare_figures(figures: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+COMPARED: dict[str, Callable[[dict[str, Any]], str]] = {
+    "accuracy": lambda each: _percent(each["accuracy"]),
+    "mean recall": lambda each: _percent(each["mean_recall"]),
+    "macro-F1": lambda each: f"{each['macro_f1']:.3f}",
+    "calibration error": lambda each: f"{each['ece']:.3f}",
+    "one face (ms)": lambda each: f"{each['latency_ms']['batch1']:.2f}",
+    "one of 32 (ms)": lambda each: f"{each['latency_ms']['batch32_per_face']:.2f}",
+    "parameters": lambda each: f"{each['parameters'] / 1e6:.2f} M",
+    "file (MB)": lambda each: f"{each['bytes'] / 1e6:.1f}",
+}
+
+
 def show_comparison(figures: Sequence[dict[str, Any]]) -> None:
     """One line a network, the most accurate first, and one an emotion in the data with the recall
     of each network, as tables that Markdown reads."""
     names = network_names(figures)
-    _show_markdown(
-        ["weights", "accuracy", "mean recall", "macro-F1", "calibration error", "one face (ms)",
-         "one of 32 (ms)", "parameters", "file (MB)"],
-        [
-            [
-                name,
-                f"{100 * each['accuracy']:.1f} %",
-                f"{100 * each['mean_recall']:.1f} %",
-                f"{each['macro_f1']:.3f}",
-                f"{each['ece']:.3f}",
-                f"{each['latency_ms']['batch1']:.2f}",
-                f"{each['latency_ms']['batch32_per_face']:.2f}",
-                f"{each['parameters'] / 1e6:.2f} M",
-                f"{each['bytes'] / 1e6:.1f}",
-            ]
-            for name, each in sorted(
-                zip(names, figures, strict=True), key=lambda pair: -pair[1]["accuracy"]
-            )
-        ],
-    )  # fmt: skip
+    best = sorted(zip(names, figures, strict=True), key=lambda pair: -pair[1]["accuracy"])
+    totals = [[name, *(text(each) for text in COMPARED.values())] for name, each in best]
+    _show_markdown(["weights", *COMPARED], totals)
     print()
     recalls = [
-        [emotion, str(faces), *(f"{100 * each['per_class'][emotion]['accuracy']:.1f} %"
-                                for each in figures)]
+        [
+            emotion,
+            str(faces),
+            *(_percent(each["per_class"][emotion]["accuracy"]) for each in figures),
+        ]
         for emotion, first in figures[0]["per_class"].items()
         if (faces := first["samples"])
-    ]  # fmt: skip
+    ]
     _show_markdown(["recall", "faces", *names], recalls)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
 
 
 def network_names(figures: Sequence[dict[str, Any]]) -> list[str]:
