@@ -125,7 +125,7 @@ def make_photographs(folder: Path, count: int) -> None:
 
 
 def test_from_photographs_to_a_network_of_ones_own(window: Window, tmp_path: Path) -> None:
-    make_photographs(tmp_path / "photos", 30)
+    make_photographs(tmp_path / "photos", 40)
     assert run_worker(tmp_path, "crop", "photos").returncode == 0
     faces = sorted(path.name for path in (tmp_path / "faces").glob("*.png"))
     assert len(faces) > 20
