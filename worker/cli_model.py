@@ -147,12 +147,11 @@ def _evaluate_faces(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     configure(options)
-    from worker.config import DEFAULT_WEIGHTS
     from worker.terminal import progress_bar
     from worker.training.evaluation import evaluate_emotions
     from worker.training.figures import compare_figures, draw_comparison, show_comparison
 
-    weights = options.weights or sorted(DEFAULT_WEIGHTS.parent.glob("*.safetensors"))
+    weights = options.weights or shipped_weights()
     with progress_bar() as progress:
         measured = evaluate_emotions(
             options.data, options.split, weights, progress, options.classes
@@ -163,6 +162,14 @@ def _compare(options: argparse.Namespace) -> int:
     if options.plots:
         draw_comparison(figures, options.plots)
     return 0
+
+
+def shipped_weights() -> list[Path]:
+    """The networks of weights/ that know emotions."""
+    from worker.config import DEFAULT_WEIGHTS
+    from worker.detection import FACE_WEIGHTS
+
+    return sorted(set(DEFAULT_WEIGHTS.parent.glob("*.safetensors")) - {FACE_WEIGHTS})
 
 
 def _write_json(path: Path | None, figures: object) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from worker.classification import Classifier
 from worker.cli import main
+from worker.cli_model import shipped_weights
 from worker.config import PROJECT
 from worker.detection import FACE_WEIGHTS
 from worker.emotions import EMOTIONS
@@ -166,6 +167,12 @@ def test_the_commands_train_and_evaluate_from_one_to_the_other(
     assert main(["evaluate", "emotions", "--data", str(data), *drawn]) == 0
     for name in ("comparison.png", "confusion.png", "reliability.png"):
         assert cv2.imread(str(plots / name)) is not None
+
+
+def test_all_shipped_networks_that_know_emotions_are_compared() -> None:
+    assert WEIGHTS in shipped_weights()
+    for weights in shipped_weights():
+        assert read_weights(weights)[1].classes == EMOTIONS
 
 
 def test_a_run_can_begin_with_weights_and_learn_from_a_teacher(data: Path, tmp_path: Path) -> None:
