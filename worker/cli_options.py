@@ -11,6 +11,69 @@ from worker.emotions import EMOTIONS
 Options = argparse._ActionsContainer  # a parser, or a group of one's flags
 SEVERAL = "default: [database] path; several, such as results-*.json, are shown as one"
 
+WORDS = {  # what a command does, and an example
+    "run": (
+        "run the daemon in the foreground (the default command)",
+        "run --url http://127.0.0.1:5000 --interval 5",
+    ),
+    "once": (
+        "drain what is there, try each owed post once, exit (for cron)",
+        "once --url http://127.0.0.1:5000",
+    ),
+    "demo": (
+        "a Flask server on loopback, photographs and the daemon at work",
+        "demo",
+    ),
+    "demo-server": (
+        "the reference Flask server alone, on loopback",
+        "demo-server pictures/ --port 5000 --threshold 0.3",
+    ),
+    "check": (
+        "try configuration, weights, database and server",
+        "check --config worker.ini",
+    ),
+    "results": (
+        "look into the JSON file, or several as one",
+        "results --emotion fear --since 2026-11-24 --csv",
+    ),
+    "report": (
+        "the JSON file, or several, as one HTML page with plots, which needs no network",
+        "report --since 2026-11-24 --output report.html",
+    ),
+    "crop": (
+        "cut the faces out of images and folders, as training sees them",
+        "crop holiday/ --output faces/",
+    ),
+    "label": (
+        "a page on loopback to name the emotions of cropped faces",
+        "label faces/ --port 5001",
+    ),
+    "analyze": (
+        "images, videos and folders of them, without a server: what is on them",
+        "analyze holiday/ clip.mp4 --every 0.5s --annotated drawn/ --threshold 0.4",
+    ),
+    "live": (
+        "a camera or a video in real time: in a window, a file or a page",
+        "live --source 0 --serve 127.0.0.1:8080",
+    ),
+    "train": (
+        "train a network; goes on where it was interrupted",
+        "train --init weights/emotion_net.safetensors --data faces/ --output runs/mine.safetensors",
+    ),
+    "emotions": (
+        "accuracy, calibration and speed",
+        "evaluate emotions --data ferplus/ --split FER2013Valid --json figures.json --plots plots/",
+    ),
+    "faces": (
+        "how many faces are found, and how many of what is found are none",
+        "evaluate faces --data DIR --set detection.profile=accurate --failures failures/",
+    ),
+    "compare": (
+        "several networks side by side on labelled data",
+        "compare --data ferplus/ --split FER2013Valid --plots plots/",
+    ),
+}
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of run_worker.py; its result names the command in ``command``."""
@@ -22,45 +85,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    _add(
-        commands,
-        "run",
-        "run the daemon in the foreground (the default command)",
-        "run --url http://127.0.0.1:5000 --interval 5",
-    )
-    _add(
-        commands,
-        "once",
-        "drain what is there, try each owed post once, exit (for cron)",
-        "once --url http://127.0.0.1:5000",
-    )
-    demo = _add(
-        commands, "demo", "a Flask server on loopback, photographs and the daemon at work", "demo"
-    )
+    _add(commands, "run")
+    _add(commands, "once")
+    demo = _add(commands, "demo")
     _path(demo, "--output", "DIR", "default: demo", default="demo")
     _path(demo, "--svg", "FILE", "also save what is shown as SVG")
-    server = _add(
-        commands,
-        "demo-server",
-        "the reference Flask server alone, on loopback",
-        "demo-server pictures/ --port 5000 --threshold 0.3",
-    )
+    server = _add(commands, "demo-server")
     server.add_argument("folder", type=Path, nargs="*", help="folders of images to hand out")
     _number(server, "--port", int, 5000, "0: a free one")
     _number(server, "--threshold", _fraction, 0.5, "0..1")
     _number(server, "--lease", float, 60, "seconds until an image is handed on")
-    _add(
-        commands,
-        "check",
-        "try configuration, weights, database and server",
-        "check --config worker.ini",
-    )
-    results = _add(
-        commands,
-        "results",
-        "look into the JSON file, or several as one",
-        "results --emotion fear --since 2026-11-24 --csv",
-    )
+    _add(commands, "check")
+    results = _add(commands, "results")
     _path(results, "--database", "FILE", SEVERAL, nargs="+")
     results.add_argument("--last", type=_positive, metavar="N", help="only the last N")
     results.add_argument("--emotion", choices=EMOTIONS, help="a face reached the threshold for it")
@@ -74,49 +110,24 @@ def build_parser() -> argparse.ArgumentParser:
     _flag(how, "--csv", "one face a line")
     _flag(how, "--seed-format", '{"images": [...]}: name, threshold, faces')
     _flag(how, "--verify", "repair and check the file")
-    report = _add(
-        commands,
-        "report",
-        "the JSON file, or several, as one HTML page with plots, which needs no network",
-        "report --since 2026-11-24 --output report.html",
-    )
+    report = _add(commands, "report")
     _path(report, "--database", "FILE", SEVERAL, nargs="+")
     report.add_argument("--since", metavar="TIME", help="ISO 8601, UTC where no zone is given")
     _path(report, "--output", "FILE", "default: report.html", default="report.html")
-    crop = _add(
-        commands,
-        "crop",
-        "cut the faces out of images and folders, as training sees them",
-        "crop holiday/ --output faces/",
-    )
+    crop = _add(commands, "crop")
     _path(crop, "sources", "SOURCE", "default: [database] keep_images", nargs="*")
     _path(crop, "--output", "DIR", "default: faces; may have some", default="faces")
-    label = _add(
-        commands,
-        "label",
-        "a page on loopback to name the emotions of cropped faces",
-        "label faces/ --port 5001",
-    )
+    label = _add(commands, "label")
     _path(label, "folder", "DIR", "what `crop` wrote")
     _number(label, "--port", int, 5001, "0: a free one")
-    analyze = _add(
-        commands,
-        "analyze",
-        "images, videos and folders of them, without a server: what is on them",
-        "analyze holiday/ clip.mp4 --every 0.5s --annotated drawn/ --threshold 0.4",
-    )
+    analyze = _add(commands, "analyze")
     _path(analyze, "paths", "PATH", "images, videos, folders", nargs="+")
     _number(analyze, "--threshold", _fraction, 0.5, "0..1")
     _number(analyze, "--every", _seconds, 0.5, "seconds of a video for one record")
     _path(analyze, "--annotated", "DIR", "copies with faces drawn in")
     _path(analyze, "--database", "FILE", "append the records to it")
     _flag(analyze, "--json", "one record a line")
-    live = _add(
-        commands,
-        "live",
-        "a camera or a video in real time: in a window, a file or a page",
-        "live --source 0 --serve 127.0.0.1:8080",
-    )
+    live = _add(commands, "live")
     live.add_argument("--source", default="0", help="camera number, file or URL; default: 0")
     _number(live, "--threshold", _fraction, 0.5, "0..1")
     where = live.add_mutually_exclusive_group()
@@ -124,12 +135,7 @@ def build_parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--serve", type=_address, metavar="HOST:PORT", help="show it on a page instead (MJPEG)"
     )
-    train = _add(
-        commands,
-        "train",
-        "train a network; goes on where it was interrupted",
-        "train --init weights/emotion_net.safetensors --data faces/ --output runs/mine.safetensors",
-    )
+    train = _add(commands, "train")
     train.add_argument("--network", help="default: that of --init, else emotion_net")
     several = "FER+ layout, or a folder for each emotion; several are put together"
     _path(train, "--data", "DIR", several, nargs="+")
@@ -157,30 +163,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluate = commands.add_parser("evaluate", help="measure a network on labelled data")
     subjects = evaluate.add_subparsers(metavar="SUBJECT", required=True)
-    emotions = _add(
-        subjects,
-        "emotions",
-        "accuracy, calibration and speed",
-        "evaluate emotions --data ferplus/ --split FER2013Valid --json figures.json --plots plots/",
-    )
+    emotions = _add(subjects, "emotions")
     _add_labelled(emotions)
     _path(emotions, "--weights", "FILE", "default: worker.ini's")
-    faces = _add(
-        subjects,
-        "faces",
-        "how many faces are found, and how many of what is found are none",
-        "evaluate faces --data DIR --set detection.profile=accurate --failures failures/",
-    )
+    faces = _add(subjects, "faces")
     _add_evaluation(faces, "images/ and boxes.csv")
     _path(faces, "--failures", "DIR", "pictures with what was missed or false")
     _path(faces, "--mine", "DIR", "instead, write windows of these pictures to train face_net on")
     _number(faces, "--hard", _fraction, 0.0, "mine only what face_net is wrong about by so much")
-    compare = _add(
-        commands,
-        "compare",
-        "several networks side by side on labelled data",
-        "compare --data ferplus/ --split FER2013Valid --plots plots/",
-    )
+    compare = _add(commands, "compare")
     _add_labelled(compare)
     _path(compare, "--weights", "FILE", "default: all of weights/", nargs="+")
     compare.add_argument(
@@ -218,14 +209,12 @@ def _add_evaluation(parser: argparse.ArgumentParser, data: str) -> None:
 
 
 def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    description: str,
-    example: str,
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str
 ) -> argparse.ArgumentParser:
     """A command with the flags that every command has."""
+    does, example = WORDS[name]
     epilog = f"example: python run_worker.py {example}"
-    parser = commands.add_parser(name, help=description, description=description, epilog=epilog)
+    parser = commands.add_parser(name, help=does, description=does, epilog=epilog)
     parser.set_defaults(command=name)
     group = parser.add_argument_group("configuration")
     group.add_argument("--config", type=Path, metavar="FILE", help="instead of ./worker.ini")
