@@ -14,6 +14,7 @@ from worker.results import (
     Filter,
     checked,
     counts,
+    distinct,
     faces_text,
     parse_time,
     read_files,
@@ -113,7 +114,9 @@ def test_several_files_are_read_as_one_in_the_order_of_time(tmp_path: Path) -> N
     rotated = write("results-1.20261124T120230.000000Z.json", at(1), OLD, at(2))
     two = write("results-2.json", at(4), at(5), at(7))
     # As a shell gives `results-*.json`, and one of them once more, under another name.
-    found = list(read_files([rotated, one, two, tmp_path / "x" / ".." / "results-2.json"]))
+    files = distinct([rotated, one, two, tmp_path / "x" / ".." / "results-2.json"])
+    assert [path.name for path in files] == ["results-1.json", "results-2.json"]
+    found = list(read_files(files))
     assert [record.get("task_id") for record in found] == [
         *("1", None, "2", "3", "4", "5", "6", "7"),
     ]

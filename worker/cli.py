@@ -149,7 +149,7 @@ def _results(options: argparse.Namespace) -> int:
     from worker.database import follow_records, posting_states, repair, verify
     from worker.terminal import safe, show_table
 
-    paths: list[Path] = options.database or [config.database.path]
+    paths = results.distinct(options.database or [config.database.path])
     if options.verify:
         found = [verify(path) for path in paths]
         print("\n".join(line for each in found for line in each.lines()))
@@ -205,9 +205,9 @@ def _report(options: argparse.Namespace) -> int:
     from worker.files import replace_file
     from worker.record import utc_now
     from worker.report import count_records, render
-    from worker.results import Filter, parse_time, read_files, select
+    from worker.results import Filter, distinct, parse_time, read_files, select
 
-    paths: list[Path] = options.database or [config.database.path]
+    paths = distinct(options.database or [config.database.path])
     since = parse_time(options.since) if options.since else None
     for path in paths:
         repair(path)

@@ -67,15 +67,19 @@ def parse_time(text: str) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
+def distinct(paths: Iterable[Path]) -> list[Path]:
+    """The files, each once, without those that rotation made of another one: these come with it."""
+    named = {path.resolve(): path for path in paths}
+    rotated = {part for path in named if path.parent.is_dir() for part in rotated_files(path)}
+    return [path for place, path in named.items() if place not in rotated]
+
+
 def read_files(paths: Iterable[Path]) -> Iterator[Record]:
     """The records of several files, and of what rotation made of each, in the order of their time.
 
-    A file that is named twice, or that is one of another's rotated ones, is read once. Raises
-    DatabaseUnusable for a file that cannot be read, or a record that is none of ours.
+    Raises DatabaseUnusable for a file that cannot be read, or a record that is none of ours.
     """
-    named = dict.fromkeys(path.resolve() for path in paths)
-    rotated = {part for path in named if path.parent.is_dir() for part in rotated_files(path)}
-    files = [checked(read_records(path), path.name) for path in named if path not in rotated]
+    files = [checked(read_records(path), path.name) for path in paths]
     return merge(*files, key=lambda record: str(record.get("processed_at", "")))
 
 
