@@ -178,6 +178,8 @@ def test_once_exits_with_what_the_server_made_of_it(server: ScriptedServer, tmp_
         (("results", "--since", "yesterday"), 2, "'yesterday' is no time"),
         (("results", "--database", "none.json"), 5, "none.json"),
         (("train", "--data", "nowhere"), 2, "there is no folder nowhere"),
+        (("train", "--data", "x", "--init", "none"), 2, "--init: there is no file none"),
+        (("crop",), 2, "name images or folders, or set [database] keep_images"),
         (("evaluate", "emotions", "--data", "nowhere"), 2, "there is no folder nowhere"),
         (("fly",), 2, "invalid choice: 'fly'"),
         (("demo-server", "nowhere"), 2, "nowhere"),
@@ -190,6 +192,13 @@ def test_a_users_mistake_gets_one_clear_message(
     done = run_worker(tmp_path, *arguments)
     assert done.returncode == code
     assert says in done.stderr
+
+
+def test_a_training_does_not_write_over_what_it_begins_with(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("weights")
+    done = run_worker(tmp_path, "train", "--data", "x", "--init", "a", "--output", "./a")
+    assert (done.returncode, (tmp_path / "a").read_text()) == (2, "weights")
+    assert "is what --init begins with" in done.stderr
 
 
 def test_a_folder_that_takes_no_file_gets_one_clear_message(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ from worker.errors import Stop, UsageError
 
 def _crop(options: argparse.Namespace) -> int:
     config = configure(options)
+    kept = config.database.keep_images
+    if not options.sources and not kept:
+        raise UsageError("crop: name images or folders, or set [database] keep_images")
     from worker.analyze import find_files
     from worker.crop import crop_faces
     from worker.terminal import progress_bar, safe
 
-    kept = config.database.keep_images
-    if not options.sources and not kept:
-        raise UsageError("crop: name images or folders, or set [database] keep_images")
     sources = find_files(options.sources or [kept])
     with progress_bar() as progress:
         task = progress.add_task("cropping", total=len(sources))
@@ -57,11 +57,11 @@ def _train(options: argparse.Namespace) -> int:
         return _prepare(options)
     if options.data is None:
         raise UsageError("train needs --data DIR (or --prepare, which makes such a folder)")
-    from worker.training.progress import show_training
-    from worker.training.train import TrainOptions, train
     from worker.weights_file import read_weights
 
     network, output = options.network, options.output
+    if options.init and not options.init.is_file():
+        raise UsageError(f"--init: there is no file {options.init}")
     if network is None and options.init and options.init.suffix == ".safetensors":
         network = read_weights(options.init)[1].network
     network = network or "emotion_net"
@@ -69,6 +69,9 @@ def _train(options: argparse.Namespace) -> int:
         output = Path("weights", f"{network}{'_own' if options.init else ''}.safetensors")
     if options.init and output.resolve() == options.init.resolve():
         raise UsageError(f"--output {output} is what --init begins with; name another file")
+    from worker.training.progress import show_training
+    from worker.training.train import TrainOptions, train
+
     run = TrainOptions(
         network=network,
         data=tuple(options.data),
