@@ -56,10 +56,10 @@ def window() -> Iterator[Window]:
 
 def until(page: Any, expression: str) -> None:
     """Wait for JavaScript to be true. Playwright's own way needs eval(), which our pages forbid."""
-    for _ in range(400):
+    for _ in range(2000):
         if page.evaluate(expression):
             return
-        page.wait_for_timeout(50)
+        page.wait_for_timeout(10)
     raise AssertionError(expression)
 
 
