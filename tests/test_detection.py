@@ -40,7 +40,10 @@ def test_the_second_stage_rejects_what_the_cascades_let_through() -> None:
     coffee = picture("coffee.jpg", color=False)
     windows = DETECTORS["accurate"].windows(coffee)
     assert len(windows) > 0
-    assert DETECTORS["accurate"].score(coffee, windows).max() < 0.5
+    settings_, scores = PROFILES["accurate"], DETECTORS["accurate"].score(coffee, windows)
+    groups = group_windows(windows, scores, settings_.evidence)
+    assert len(groups) > 10
+    assert max(group.confidence for group in groups) < settings_.min_confidence
 
 
 def test_windows_that_overlap_are_one_face_where_the_surest_ones_are() -> None:

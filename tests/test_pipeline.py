@@ -10,7 +10,7 @@ from tests.photographs import ASTRONAUT_FACE, HOPPER_FACE, SAMPLES, encode, over
 from worker.config import load_config
 from worker.emotions import EMOTIONS
 from worker.errors import ImageLost, UsageError
-from worker.faces import Face
+from worker.faces import Box, Face
 from worker.pipeline import Pipeline
 
 
@@ -132,3 +132,25 @@ def test_a_square_jpeg_whose_turn_its_size_cannot_tell_is_decoded_whole(pipeline
     found = pipeline.analyze(turned(encode(".jpg", np.rot90(canvas)), 6))
     assert (found.width, found.height) == (2001, 2000)
     assert len(found.faces) == 1
+
+
+def test_fifty_megapixels_are_analysed_from_a_fraction_of_them(pipeline: Pipeline) -> None:
+    canvas = np.full((6144, 8192), 90, np.uint8)
+    face = cv2.resize(picture("grace_hopper.jpg", color=False), (1024, 1200))
+    canvas[1000:2200, 6000:7024] = face
+    [found] = pipeline.analyze(encode(".jpg", canvas)).faces
+    across, down = 1024 / 512, 1200 / 600
+    truth = Box(
+        round(6000 + HOPPER_FACE.x1 * across),
+        round(1000 + HOPPER_FACE.y1 * down),
+        round(6000 + HOPPER_FACE.x2 * across),
+        round(1000 + HOPPER_FACE.y2 * down),
+    )
+    assert overlap(found.box, truth) > 0.7
+
+
+def test_in_noise_there_is_no_face(pipeline: Pipeline) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (900, 1200)).astype(np.uint8)
+    for coarse in (1, 8):  # grain of so many pixels
+        grain = np.repeat(np.repeat(noise[::coarse, ::coarse], coarse, 0), coarse, 1)
+        assert pipeline.analyze(encode(".png", grain)).faces == ()

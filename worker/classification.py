@@ -14,7 +14,7 @@ from worker.networks import build_network
 from worker.preprocessing import Picture, normalise
 from worker.weights_file import Facts, read_weights
 
-BATCH = 64  # faces: bounds the memory that one picture of a crowd can take
+BATCH = 32  # faces: bounds the memory that one picture of a crowd can take
 
 _TRACING = threading.Lock()  # torch's tracer is not made for two threads at once
 
@@ -68,10 +68,13 @@ class Classifier:
         """
         if len(crops) == 0:
             return np.empty((0, len(self.classes)), np.float32)
-        batches = []
+        batches, start = [], 0
         with torch.inference_mode():
-            for start in range(0, len(crops), BATCH):
-                faces = torch.from_numpy(np.stack(list(crops[start : start + BATCH])))
+            while left := len(crops) - start:
+                # Powers of two: each size that is new costs as much as several faces.
+                size = min(BATCH, 1 << (left.bit_length() - 1))
+                faces = torch.from_numpy(np.stack(list(crops[start : start + size])))
+                start += size
                 pictures = normalise(faces).contiguous(memory_format=torch.channels_last)
                 logits = self._network(pictures)[:, self._columns]
                 batches.append(torch.softmax(logits / self.facts.temperature, dim=1))

@@ -1,4 +1,4 @@
-"""face_net: is this a face at all? The second stage of the detector, 0.1 M parameters.
+"""face_net: is this a face at all? The second stage of the detector, 0.2 M parameters.
 
 It sees everything that the cascades let through, some dozens of windows a picture, so it is made to
 cost a twentieth of a millisecond for each. The blocks are those of `emotion_net`.
@@ -16,4 +16,4 @@ class FaceNet(EmotionNet):
     input_size = 32
 
     def __init__(self, classes: int) -> None:
-        super().__init__(classes, channels=(16, 32, 64), blocks=(1, 1, 1))
+        super().__init__(classes, channels=(24, 48, 96), blocks=(1, 1, 1))
