@@ -37,12 +37,20 @@ def build_parser() -> argparse.ArgumentParser:
     server = _add(
         commands,
         "demo-server",
-        "the reference Flask server alone, on loopback",
+        "the reference Flask server alone",
         "demo-server pictures/ --port 5000 --threshold 0.3",
     )
     server.add_argument("folder", type=Path, nargs="*", help="folders of images to hand out")
     server.add_argument("--port", type=int, default=5000, help="0: a free one; default: 5000")
-    server.add_argument("--threshold", type=_fraction, default=0.5, help="0..1; default: 0.5")
+    server.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; default: this machine alone"
+    )
+    server.add_argument(
+        "--threshold", type=_fraction, help="0..1; default: 0.5, or what holds in the queue in Redis"
+    )
+    server.add_argument(
+        "--queue", metavar="URL", help="keep it in Redis, e.g. redis://127.0.0.1:6379/0"
+    )
     server.add_argument(
         "--lease", type=float, default=60, metavar="SECONDS", help="until an image is handed on"
     )
