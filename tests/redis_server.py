@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as NoConnection
 
 
 def need_redis() -> None:
-    """Skip the test where there is no Redis server; fail it where WORKER_TESTS_NEED_REDIS is set."""
+    """Skip the test where Redis is not installed, or fail it: see WORKER_TESTS_NEED_REDIS."""
     if shutil.which("redis-server") is None:
         reason = "redis-server is not installed (Debian: apt-get install redis-server)"
         if os.environ.get("WORKER_TESTS_NEED_REDIS"):
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """``start`` and ``stop`` it as often as is needed: its data is in ``folder`` and outlives it."""
+    """Can be started and stopped as often as is needed; its data, in ``folder``, outlives it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -107,8 +107,8 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _demo_server(options: argparse.Namespace) -> int:
     alarm = new_alarm()
-    from worker.demo_server import DemoServer, create_app, load_folder
     from worker.config import TOKEN_VARIABLE
+    from worker.demo_server import DemoServer, create_app, load_folder
     from worker.image_queue import DEFAULT_THRESHOLD, ImageQueue, MemoryQueue
     from worker.server_token import read_token
 

@@ -46,7 +46,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--host", default="127.0.0.1", help="address to listen on; default: this machine alone"
     )
     server.add_argument(
-        "--threshold", type=_fraction, help="0..1; default: 0.5, or what holds in the queue in Redis"
+        "--threshold",
+        type=_fraction,
+        help="0..1; default: 0.5, or what is in Redis",
     )
     server.add_argument(
         "--queue", metavar="URL", help="keep it in Redis, e.g. redis://127.0.0.1:6379/0"
