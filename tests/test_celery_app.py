@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from worker.database_reader import read_records
 from worker.poller import CRASHES
 
 PHOTOGRAPH = SAMPLES["astronaut_small.jpg"]
+SCALING_PAGE = (PROJECT / "docs/scaling.md").read_text()
 TINY = encode(".png", np.full((32, 32), 128, np.uint8))
 
 
@@ -242,27 +244,36 @@ def test_five_hundred_images_two_workers_a_kill_and_an_outage_of_the_broker(
     assert {record["task_id"] for file in files for record in file} == set(expected)
 
 
-def test_an_image_that_kills_its_process_and_a_backend_that_is_full(
+def test_flask_snippet_an_image_that_kills_its_process_and_a_backend_that_is_full(
     broker: RedisServer, tmp_path: Path
 ) -> None:
-    """Given such an image, then it becomes an error record after two deaths. Given a full backend,
-    then the record is in the file and the log says why; with room again, its result can be had."""
+    """Given the documentation's Flask server, then it answers with a record. Given an image that
+    kills, then it becomes an error record after two deaths. Given a full backend, then the record
+    is in the file and the log says why; with room again, its result can be had."""
     (tmp_path / "backend").mkdir()
     with redis_server(tmp_path / "backend") as backend, Redis.from_url(backend.url) as redis:
         node = Node(tmp_path / "node", broker.url, backend.url)
         with nodes(node):
             sender = Sender(broker=broker.url, backend=backend.url)
+            [snippet] = re.findall(r"```python\n(.*?)```", SCALING_PAGE, re.DOTALL)
+            for url in (broker.url, backend.url):
+                snippet = snippet.replace("redis://127.0.0.1:6379/0", url, 1)
+            page: dict[str, Any] = {"__name__": "page"}
+            exec(snippet, page)
+            shown = page["app"].test_client().post("/emotions", data=PHOTOGRAPH).get_json()
+            assert (len(shown["faces"]), shown["threshold"]) == (1, 0.5)
+
             record = sender.send("poison", text(POISON), 0.2).get(timeout=60)
             assert record["error"]["type"] == "crashed"
             assert node.log().count("Process 'ForkPoolWorker") == CRASHES
 
             redis.config_set("maxmemory", "1")
             Sender(broker=broker.url).send("full", text(TINY), 0.2)
-            wait_until(lambda: len(node.records()) == 2)
+            wait_until(lambda: len(node.records()) == 3)
             wait_until(lambda: "'maxmemory'" in node.log())
             redis.config_set("maxmemory", "0")
-            assert sender.send("full", text(TINY), 0.2).get(timeout=60) == node.records()[1]
-            assert len(node.records()) == 2
+            assert sender.send("full", text(TINY), 0.2).get(timeout=60) == node.records()[2]
+            assert len(node.records()) == 3
             assert node.stop() == 0
 
 
