@@ -179,6 +179,8 @@ def test_once_exits_with_what_the_server_made_of_it(server: ScriptedServer, tmp_
         (("results", "--since", "yesterday"), 2, "'yesterday' is no time"),
         (("results", "--database", "none.json"), 5, "none.json"),
         (("train", "--data", "nowhere"), 2, "there is no folder nowhere"),
+        (("train", "--data", "x", "--init", "none"), 2, "--init: there is no file none"),
+        (("crop",), 2, "name images or folders, or set [database] keep_images"),
         (("evaluate", "emotions", "--data", "nowhere"), 2, "there is no folder nowhere"),
         (("fly",), 2, "invalid choice: 'fly'"),
         (("demo-server", "nowhere"), 2, "nowhere"),
@@ -191,6 +193,13 @@ def test_a_users_mistake_gets_one_clear_message(
     done = run_worker(tmp_path, *arguments)
     assert done.returncode == code
     assert says in done.stderr
+
+
+def test_a_training_does_not_write_over_what_it_begins_with(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("weights")
+    done = run_worker(tmp_path, "train", "--data", "x", "--init", "a", "--output", "./a")
+    assert (done.returncode, (tmp_path / "a").read_text()) == (2, "weights")
+    assert "is what --init begins with" in done.stderr
 
 
 def test_a_folder_that_takes_no_file_gets_one_clear_message(tmp_path: Path) -> None:
@@ -266,6 +275,8 @@ def test_results_shows_filters_and_exports_what_once_stored(tmp_path: Path) -> N
     (row,) = csv.DictReader(io.StringIO(table))
     assert row["file_name"] == "broken.png"
     assert "do not decode" in row["error"]
+    counted = run_worker(tmp_path, "results", "--file", "*.jpg", "--counts").stdout.splitlines()
+    assert counted[:4] == ["images\t2", "no face\t1", "errors\t0", "faces\t1"]
     assert run_worker(tmp_path, "results", "--verify").returncode == 0
 
 
@@ -337,9 +348,12 @@ def test_results_follow_shows_what_comes_across_a_rotation_until_it_is_stopped(
     tmp_path: Path,
 ) -> None:
     file, record = tmp_path / "results.json", {"threshold": 0.5, "faces": []}
-    with Database(file, rotation=parse_rotation("1 kB")) as database:
-        database.append({"file_name": "0.png", **record})
-        process = start(tmp_path, "results", "--follow", "--json")
+    other = Database(tmp_path / "other.json")
+    with Database(file, rotation=parse_rotation("1 kB")) as database, other:
+        for name in ("old.png", "0.png"):
+            database.append({"file_name": name, **record})
+        flags = ("--database", "results.json", "other.json", "--last", "1")
+        process = start(tmp_path, "results", "--follow", "--json", *flags)
         assert process.stdout is not None
         seen = [json.loads(process.stdout.readline())["file_name"]]
         for number in range(1, 40):
@@ -347,10 +361,12 @@ def test_results_follow_shows_what_comes_across_a_rotation_until_it_is_stopped(
             if number in (1, 20, 39):
                 while seen[-1] != f"{number}.png":
                     seen.append(json.loads(process.stdout.readline())["file_name"])
+        other.append({"file_name": "other.png", **record})
+        seen.append(json.loads(process.stdout.readline())["file_name"])
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == 0
-    assert seen == [f"{number}.png" for number in range(40)]
+    assert seen == [*(f"{number}.png" for number in range(40)), "other.png"]
     assert len(list(tmp_path.glob("results.*Z.json"))) >= 2
 
 

@@ -118,6 +118,7 @@ def test_the_commands_about_the_json_file_do_what_the_page_says(folder: Path) ->
     assert [record["file_name"] for record in records] == ["angry.jpeg", "b.png"]
     plain = json.loads(shown["--seed-format"])["images"]
     assert list(plain[0]) == ["file_name", "threshold", "faces"]
+    assert shown["--counts"].startswith("images\t2\nno face\t1\n")
     assert "documents: 2 in 1 file" in shown["--verify"]
     if shutil.which("jq"):
         done = subprocess.run(

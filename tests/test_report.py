@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.test_cli import run_worker
@@ -14,7 +15,8 @@ from worker.database import Database
 from worker.errors import DatabaseUnusable, Stop
 from worker.files import replace_file
 from worker.record import Record
-from worker.report import LATEST, MOST_BARS, MOST_KEPT, count_records, render
+from worker.report import LATEST, MOST_BARS, count_records, render, time_bars
+from worker.results import Filter, checked, select
 
 EVIL = "<script>alert(1)</script>\u202e\ud800$x^\"' onerror=alert(2).png"
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -60,15 +62,17 @@ def test_the_sums_are_those_of_the_records() -> None:
         {"file_name": "x", "threshold": None, "faces": [], "error": lost},
     ]
     totals = count_records(records)
-    assert (totals.images, totals.faces, totals.timeless) == (4, 3, 1)
+    assert (totals.images, totals.faces, len(totals.times)) == (4, 3, 3)
     assert totals.emotions == {"anger": 1, "fear": 1, "none": 1}
     assert totals.faces_an_image == {2: 1, 1: 1, 0: 1}
     assert {i: n for i, n in enumerate(totals.probabilities) if n} == {90: 1, 30: 1, 25: 1}
     assert totals.thresholds == {0.2: 2, 0.5: 1}
     assert totals.errors == {"not_an_image": 1}
     minute = int(START.timestamp() // 60)
-    bars = totals.timeline.bars
-    assert {start - minute: counts[:2] for start, counts in bars.items()} == {0: [2, 3], 2: [1, 0]}
+    edges, (images, *faces) = time_bars(totals)
+    assert (edges - minute).tolist() == [0, 1, 2, 3]
+    assert images.tolist() == [2, 0, 1]
+    assert sum(faces).tolist() == [3, 0, 0]
     page = render(totals, "results.json", "now").decode()
     assert "<dd>20.0 ms</dd>" in page  # median of 10, 20, 90
     assert "<dd>83.0 ms</dd>" in page  # p95
@@ -77,16 +81,25 @@ def test_the_sums_are_those_of_the_records() -> None:
 
 def test_a_long_time_gets_wider_bars_and_loses_nothing() -> None:
     gap = timedelta(minutes=7)
-    count = 2 * MOST_KEPT
+    count = 40 * MOST_BARS
     records = (record(after=number * gap, faces=[face(anger=0.9)]) for number in range(count))
-    bars = count_records(records).timeline.bars
-    assert 20 < len(bars) <= MOST_BARS + 1
-    assert [sum(column) for column in zip(*bars.values(), strict=True)][:2] == [count, count]
+    edges, bars = time_bars(count_records(records))
+    assert 20 < len(edges) - 1 == bars.shape[1] <= MOST_BARS + 1
+    assert set(np.diff(edges)) == {720}
+    assert bars.sum(axis=1).tolist() == [count, 0, 0, 0, 0, count, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("wrong", ["0001-01-01", "1969-12-31T23:59:00Z", "9999-12-31"])
+def test_a_clock_that_was_wrong_spoils_no_picture(wrong: str) -> None:
+    page = render(count_records([record(processed_at=wrong), record()]), "r", "now")
+    assert Page(page).tags.count("figure") == 4
+    assert b"1 records carry no time, or an impossible one." in page
+    assert Page(render(count_records([record(processed_at=wrong)]), "r", "")).cells[0] == wrong
 
 
 def test_only_records_since_a_time_are_counted() -> None:
     records = [record("old"), record("new", after=timedelta(days=1)), {"file_name": "no time"}]
-    totals = count_records(records, START + timedelta(hours=1))
+    totals = count_records(select(records, Filter(since=START + timedelta(hours=1)), None))
     assert [found["file_name"] for found in totals.latest] == ["new"]
 
 
@@ -119,18 +132,25 @@ def test_the_table_has_the_latest_first() -> None:
 
 
 def test_a_record_of_another_program_is_named() -> None:
-    with pytest.raises(DatabaseUnusable, match="record 2 is not one of this worker"):
-        count_records([record(), {"name": "somebody"}])
+    with pytest.raises(DatabaseUnusable, match=r"r\.json: record 2 is not one of this worker"):
+        count_records(checked([record(), {"name": "somebody"}], "r.json"))
     with pytest.raises(DatabaseUnusable, match="record 1 is not one of this worker"):
-        count_records([record(faces=[face(anger="much")])])  # type: ignore[arg-type]
+        count_records(checked([record(faces=[face(anger="much")])], ""))  # type: ignore[arg-type]
 
 
-def test_the_command_writes_one_page_from_the_file(tmp_path: Path) -> None:
-    with Database(tmp_path / "results.json") as database:
-        database.append(record(faces=[face(fear=0.4)]))
-    done = run_worker(tmp_path, "report", "--since", "2026-11-24")
-    assert (done.returncode, done.stdout) == (0, "report.html: 1 images, 1 faces\n")
-    assert "fear 1" in (tmp_path / "report.html").read_text()
+def test_the_command_writes_one_page_from_several_files(tmp_path: Path) -> None:
+    with Database(tmp_path / "results-a.json") as first:
+        first.append(record("old", faces=[face(happiness=0.4)], after=timedelta(days=-1)))
+        first.append(record("a", faces=[face(fear=0.4)], after=timedelta(minutes=1)))
+    with Database(tmp_path / "results-b.json") as second:
+        second.append(record("b", faces=[face(anger=0.4)], after=timedelta(minutes=2)))
+    files = ("--database", "results-b.json", "results-a.json")
+    done = run_worker(tmp_path, "report", "--since", "2026-11-24", *files)
+    assert (done.returncode, done.stdout) == (0, "report.html: 2 images, 2 faces\n")
+    page = (tmp_path / "report.html").read_text()
+    assert "<h1>results-b.json, results-a.json</h1>" in page
+    assert "anger 1, fear 1" in page
+    assert Page(page.encode()).cells[1::4] == ["b", "a"]
     assert not list(tmp_path.glob("*.partial"))
 
 

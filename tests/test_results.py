@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,12 @@ from worker.errors import DatabaseUnusable, UsageError
 from worker.record import Record
 from worker.results import (
     Filter,
+    checked,
+    counts,
+    distinct,
     faces_text,
     parse_time,
+    read_files,
     select,
     table_rows,
     write_csv,
@@ -93,6 +98,42 @@ def test_a_person_reads_the_surest_emotion_first() -> None:
     assert [row[4] for row in table_rows(ALL, posts)] == ["posted", "-", "status 422", "-"]
 
 
+def test_several_files_are_read_as_one_in_the_order_of_time(tmp_path: Path) -> None:
+    def at(minute: int) -> Record:
+        return EMPTY | {
+            "processed_at": f"2026-11-24T12:{minute:02}:00.000Z",
+            "task_id": f"{minute}",
+        }
+
+    def write(name: str, *records: Record) -> Path:
+        table = {str(number): record for number, record in enumerate(records, 1)}
+        (tmp_path / name).write_text(json.dumps({"images": table}))
+        return tmp_path / name
+
+    one = write("results-1.json", at(3), at(6))
+    rotated = write("results-1.20261124T120230.000000Z.json", at(1), OLD, at(2))
+    two = write("results-2.json", at(4), at(5), at(7))
+    # As a shell gives `results-*.json`, and one of them once more, under another name.
+    files = distinct([rotated, one, two, tmp_path / "x" / ".." / "results-2.json"])
+    assert [path.name for path in files] == ["results-1.json", "results-2.json"]
+    found = list(read_files(files))
+    assert [record.get("task_id") for record in found] == [
+        *("1", None, "2", "3", "4", "5", "6", "7"),
+    ]
+    write("results-2.json", at(4), {"name": "somebody"})
+    with pytest.raises(DatabaseUnusable, match=r"results-2\.json: record 2 is not one of this"):
+        list(read_files([one, two]))
+    with pytest.raises(DatabaseUnusable, match=r"none\.json: cannot read it"):
+        list(read_files([one, tmp_path / "none.json"]))
+
+
+def test_counts_are_of_images_and_of_faces() -> None:
+    images = {"images": 4, "no face": 1, "errors": 1, "faces": 3}
+    some = {name: number for name, number in counts(ALL).items() if number}
+    assert some == images | {"neutral": 1, "anger": 1, "fear": 1}
+    assert list(counts([]).values()) == [0] * 12
+
+
 def test_json_lines_are_the_records_as_they_stand() -> None:
     output = io.StringIO()
     write_json(ALL, output)
@@ -137,9 +178,12 @@ def test_the_earlier_form_is_a_list_with_three_keys_each() -> None:
         {"file_name": "a", "faces": ["a"]},
         {"file_name": "a", "faces": [{"face_id": 1, "anger": "much"}]},
         {"file_name": "a", "faces": [], "error": "broken"},
+        {"file_name": "a", "faces": [], "error": {"message": "without a type"}},
+        {"file_name": "a", "faces": [], "threshold": "low"},
+        {"file_name": "a", "faces": [], "elapsed_ms": [1]},
         {"file_name": "a", "faces": [], "processed_at": "yesterday"},
     ],
 )
 def test_a_record_of_another_program_is_named(odd: Record) -> None:
     with pytest.raises(DatabaseUnusable, match="record 5 is not one of this worker"):
-        list(select([*ALL, odd], Filter(), None))
+        list(checked([*ALL, odd], "r.json"))

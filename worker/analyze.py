@@ -11,16 +11,15 @@ import cv2
 import numpy as np
 
 from worker.config import Config
+from worker.drawing import draw
 from worker.errors import ImageLost, UsageError
-from worker.faces import Analysis, Face
+from worker.faces import Analysis
 from worker.pipeline import Pipeline
 from worker.preprocessing import Picture, decode
-from worker.record import Record, build_record, face_entry
-from worker.results import emotions
+from worker.record import Record, build_record
 from worker.video import VIDEO_SUFFIXES, Video, VideoFile, is_video
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-COLOR = (64, 220, 64)  # blue, green, red
 
 
 @dataclass(frozen=True)
@@ -82,97 +81,66 @@ def analyze_files(
     ``threshold``: 0..1. ``annotated``: folder for copies with boxes, emotions and probabilities
     drawn in. Raises UsageError where that cannot be written or the weights cannot be used.
     """
-    pipeline = Pipeline(config)
+    analyzer = _Analyzer(config, Pipeline(config), threshold, every)
     for source in sources:
         target = annotated / source.name if annotated else None
         if target and target.resolve() == source.path.resolve():
             raise UsageError(f"--annotated: {target} is the original; name another folder")
-        outcomes = (
-            _analyze_video(source.path, config, pipeline, threshold, target, every)
-            if is_video(source.path)
-            else _analyze_image(source.path, config, pipeline, threshold, target)
-        )
-        for place, outcome in outcomes:
+        analyze = analyzer.video if is_video(source.path) else analyzer.image
+        for place, outcome in analyze(source.path, target):
             yield build_record(
                 file_name=f"{source.path}{place}",
                 threshold=threshold,
                 outcome=outcome,
                 task_id=None,
                 worker=config.worker.id,
-                network=pipeline.classifier.facts.network,
+                network=analyzer.pipeline.classifier.facts.network,
             )
 
 
-Outcomes = Iterator[tuple[str, Analysis | ImageLost]]
+@dataclass(frozen=True)
+class _Analyzer:
+    """Gives place and outcome of an image (place: none) or of the sampled frames of a video;
+    ``target``: where to write it with its faces drawn in."""
 
+    config: Config
+    pipeline: Pipeline
+    threshold: float
+    every: float
 
-def _analyze_image(
-    path: Path, config: Config, pipeline: Pipeline, threshold: float, target: Path | None
-) -> Outcomes:
-    try:
-        content = read_image(path, config.server.max_image_bytes)
-        analysis = pipeline.analyze(content)
-        if target:
-            _write(target, draw(decode(content, color=True), analysis.faces, threshold))
-        yield "", analysis
-    except ImageLost as lost:
-        yield "", lost
+    def image(self, path: Path, target: Path | None) -> Iterator[tuple[str, Analysis | ImageLost]]:
+        try:
+            content = read_image(path, self.config.server.max_image_bytes)
+            analysis = self.pipeline.analyze(content)
+            if target:
+                _write(target, draw(decode(content, color=True), analysis.faces, self.threshold))
+            yield "", analysis
+        except ImageLost as lost:
+            yield "", lost
 
+    def video(self, path: Path, target: Path | None) -> Iterator[tuple[str, Analysis | ImageLost]]:
+        """Also what is wrong with the file, at its end.
 
-def _analyze_video(
-    path: Path,
-    config: Config,
-    pipeline: Pipeline,
-    threshold: float,
-    target: Path | None,
-    every: float,
-) -> Outcomes:
-    """Time and outcome of the sampled frames, and what is wrong with the file at its end.
-
-    The annotated video has just these frames, each for as long as it stands for, so that every box
-    is one that was found.
-    """
-    if target and target.suffix.lower() != ".mp4":
-        target = target.with_name(f"{target.name}.mp4")
-    try:
-        with Video(path, config.server.max_image_pixels) as video:
-            rate = min(video.rate, 1 / every)
-            with VideoFile(target, rate) if target else nullcontext() as output:
-                for seconds, picture in video.frames(every):
-                    started = time.perf_counter()
-                    gray = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
-                    faces = pipeline.find_faces(gray)
-                    elapsed = (time.perf_counter() - started) * 1000
-                    if output:
-                        output.write(draw(picture, faces, threshold))
-                    height, width = gray.shape
-                    yield f"#{seconds:.3f}s", Analysis(width, height, faces, elapsed)
-    except ImageLost as lost:
-        yield "", lost
-
-
-def draw(picture: Picture, faces: Iterable[Face], threshold: float) -> Picture:
-    """Draw boxes and the emotions that reach the threshold into uint8 ``(height, width, 3)``.
-
-    The words stand below the box, above it where there is no room below, as wide as the box.
-    """
-    for number, face in enumerate(faces, 1):
-        box = face.box
-        size = min(max((box.x2 - box.x1) / 250, 0.4), 3.0)
-        step, stroke = round(32 * size), max(1, round(2 * size))
-        cv2.rectangle(picture, (box.x1, box.y1), (box.x2, box.y2), COLOR, stroke)
-        named = emotions(face_entry(number, face, threshold))
-        lines = [f"{name} {value:.2f}" for name, value in named] or ["-"]
-        below = box.y2 + len(lines) * step <= picture.shape[0]
-        first = box.y2 + step if below else box.y1 - (len(lines) - 1) * step - step // 3
-        for row, line in enumerate([f"{number} {lines[0]}", *lines[1:]]):
-            place = (box.x1, first + row * step)
-            for color, width in (((0, 0, 0), 3 * stroke), (COLOR, stroke)):
-                cv2.putText(
-                    *(picture, line, place, cv2.FONT_HERSHEY_SIMPLEX, size, color, width),
-                    cv2.LINE_AA,
-                )
-    return picture
+        The annotated video has just the sampled frames, each for as long as it stands for, so that
+        every box is one that was found.
+        """
+        if target and target.suffix.lower() != ".mp4":
+            target = target.with_name(f"{target.name}.mp4")
+        try:
+            with Video(path, self.config.server.max_image_pixels) as video:
+                rate = min(video.rate, 1 / self.every)
+                with VideoFile(target, rate) if target else nullcontext() as output:
+                    for seconds, picture in video.frames(self.every):
+                        started = time.perf_counter()
+                        gray = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+                        faces = self.pipeline.find_faces(gray)
+                        elapsed = (time.perf_counter() - started) * 1000
+                        if output:
+                            output.write(draw(picture, faces, self.threshold))
+                        height, width = gray.shape
+                        yield f"#{seconds:.3f}s", Analysis(width, height, faces, elapsed)
+        except ImageLost as lost:
+            yield "", lost
 
 
 def read_image(path: Path, limit: int) -> bytes:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from worker.cli_model import MODEL_COMMANDS
@@ -163,21 +164,22 @@ def _results(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from worker import results
-    from worker.database import follow_records, posting_states, read_records, repair, verify
+    from worker.database import follow_records, posting_states, repair, verify
     from worker.terminal import safe, show_table
 
-    path: Path = options.database or config.database.path
+    paths = results.distinct(options.database or [config.database.path])
     if options.verify:
-        found = verify(path)
-        print("\n".join(found.lines()))
-        return 0 if found.sound else EXIT_DATABASE
+        found = [verify(path) for path in paths]
+        print("\n".join(line for each in found for line in each.lines()))
+        return 0 if all(each.sound for each in found) else EXIT_DATABASE
     chosen = results.Filter(
         emotion=options.emotion,
         file=options.file,
         since=results.parse_time(options.since) if options.since else None,
         until=results.parse_time(options.until) if options.until else None,
     )
-    repair(path)
+    for path in paths:
+        repair(path)
     if options.follow:
         alarm = new_alarm()
 
@@ -186,10 +188,17 @@ def _results(options: argparse.Namespace) -> int:
             alarm.wait(FOLLOW_EVERY)
             return not alarm.stop_requested
 
-        selected = results.select(follow_records(path, wait), chosen, None)
+        every = results.checked(follow_records(paths, wait), "what follows")
+        selected = results.select(every, chosen, None)
+        if options.last:  # of those that are there already
+            there = sum(1 for _ in results.select(results.read_files(paths), chosen, None))
+            selected = islice(selected, max(0, there - options.last), None)
     else:
-        selected = results.select(read_records(path), chosen, options.last)
-    if options.json:
+        selected = results.select(results.read_files(paths), chosen, options.last)
+    if options.counts:
+        rows = [(name, f"{count}") for name, count in results.counts(selected).items()]
+        show_table("", ("what", "how many"), rows, Console())
+    elif options.json:
         results.write_json(selected, sys.stdout)
     elif options.csv:
         results.write_csv(selected, sys.stdout)
@@ -200,30 +209,35 @@ def _results(options: argparse.Namespace) -> int:
             print("\t".join(map(safe, row)))
     else:
         columns = ("processed", "file", "threshold", "faces", "post")
-        posts = {task: reason or state for task, state, reason in posting_states(path)}
-        show_table(str(path), columns, results.table_rows(selected, posts), Console())
+        posts = {
+            task: reason or state for path in paths for task, state, reason in posting_states(path)
+        }
+        title = ", ".join(map(str, paths))
+        show_table(title, columns, results.table_rows(selected, posts), Console())
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
     config = configure(options)
-    from worker.database import read_records, repair
+    from worker.database import repair
     from worker.files import replace_file
     from worker.record import utc_now
     from worker.report import count_records, render
-    from worker.results import parse_time
+    from worker.results import Filter, distinct, parse_time, read_files, select
 
-    path: Path = options.database or config.database.path
+    paths = distinct(options.database or [config.database.path])
     since = parse_time(options.since) if options.since else None
-    repair(path)
-    totals = count_records(read_records(path), since)
+    for path in paths:
+        repair(path)
+    totals = count_records(select(read_files(paths), Filter(since=since), None))
     made = f"made {utc_now()}" + (f", records since {since.isoformat()}" if since else "")
     small = {}
     if config.database.keep_images:
         from worker.thumbnails import thumbnails  # loads OpenCV and torch
 
         small = thumbnails(totals.latest, config.database.keep_images)
-    replace_file(options.output, render(totals, path.name, made, small))
+    title = ", ".join(path.name for path in paths)
+    replace_file(options.output, render(totals, title, made, small))
     print(f"{options.output}: {totals.images} images, {totals.faces} faces")
     return 0
 

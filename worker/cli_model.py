@@ -12,11 +12,14 @@ from worker.errors import Stop, UsageError
 
 def _crop(options: argparse.Namespace) -> int:
     config = configure(options)
+    kept = config.database.keep_images
+    if not options.sources and not kept:
+        raise UsageError("crop: name images or folders, or set [database] keep_images")
     from worker.analyze import find_files
     from worker.crop import crop_faces
     from worker.terminal import progress_bar, safe
 
-    sources = find_files(options.sources)
+    sources = find_files(options.sources or [kept])
     with progress_bar() as progress:
         task = progress.add_task("cropping", total=len(sources))
         done = crop_faces(sources, config, options.output, lambda: progress.advance(task))
@@ -54,13 +57,25 @@ def _train(options: argparse.Namespace) -> int:
         return _prepare(options)
     if options.data is None:
         raise UsageError("train needs --data DIR (or --prepare, which makes such a folder)")
+    from worker.weights_file import read_weights
+
+    network, output = options.network, options.output
+    if options.init and not options.init.is_file():
+        raise UsageError(f"--init: there is no file {options.init}")
+    if network is None and options.init and options.init.suffix == ".safetensors":
+        network = read_weights(options.init)[1].network
+    network = network or "emotion_net"
+    if output is None:
+        output = Path("weights", f"{network}{'_own' if options.init else ''}.safetensors")
+    if options.init and output.resolve() == options.init.resolve():
+        raise UsageError(f"--output {output} is what --init begins with; name another file")
     from worker.training.progress import show_training
     from worker.training.train import TrainOptions, train
 
     run = TrainOptions(
-        network=options.network,
+        network=network,
         data=tuple(options.data),
-        output=options.output or Path("weights") / f"{options.network}.safetensors",
+        output=output,
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
@@ -74,7 +89,8 @@ def _train(options: argparse.Namespace) -> int:
     with show_training(options.epochs) as report:
         facts = train(run, report)
     print(
-        f"validation accuracy {facts.validation_accuracy:.4f}, temperature {facts.temperature:.3f}"
+        f"{output}: validation accuracy {facts.validation_accuracy:.4f}, "
+        f"temperature {facts.temperature:.3f}"
     )
     return 0
 
@@ -134,12 +150,11 @@ def _evaluate_faces(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     configure(options)
-    from worker.config import DEFAULT_WEIGHTS
     from worker.terminal import progress_bar
     from worker.training.evaluation import evaluate_emotions
     from worker.training.figures import compare_figures, draw_comparison, show_comparison
 
-    weights = options.weights or sorted(DEFAULT_WEIGHTS.parent.glob("*.safetensors"))
+    weights = options.weights or shipped_weights()
     with progress_bar() as progress:
         measured = evaluate_emotions(
             options.data, options.split, weights, progress, options.classes
@@ -150,6 +165,14 @@ def _compare(options: argparse.Namespace) -> int:
     if options.plots:
         draw_comparison(figures, options.plots)
     return 0
+
+
+def shipped_weights() -> list[Path]:
+    """The networks of weights/ that know emotions."""
+    from worker.config import DEFAULT_WEIGHTS
+    from worker.detection import FACE_WEIGHTS
+
+    return sorted(set(DEFAULT_WEIGHTS.parent.glob("*.safetensors")) - {FACE_WEIGHTS})
 
 
 def _write_json(path: Path | None, figures: object) -> None:

@@ -1,10 +1,78 @@
 """The flags of every command, and what `--help` says of them."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from worker import __version__
 from worker.emotions import EMOTIONS
+
+Options = argparse._ActionsContainer  # a parser, or a group of one's flags
+SEVERAL = "default: [database] path; several, such as results-*.json, are shown as one"
+
+WORDS = {  # what a command does, and an example
+    "run": (
+        "run the daemon in the foreground (the default command)",
+        "run --url http://127.0.0.1:5000 --interval 5",
+    ),
+    "once": (
+        "drain what is there, try each owed post once, exit (for cron)",
+        "once --url http://127.0.0.1:5000",
+    ),
+    "demo": (
+        "a Flask server on loopback, photographs and the daemon at work",
+        "demo",
+    ),
+    "demo-server": (
+        "the reference Flask server alone",
+        "demo-server pictures/ --port 5000 --threshold 0.3",
+    ),
+    "check": (
+        "try configuration, weights, database and server",
+        "check --config worker.ini",
+    ),
+    "results": (
+        "look into the JSON file, or several as one",
+        "results --emotion fear --since 2026-11-24 --csv",
+    ),
+    "report": (
+        "the JSON file, or several, as one HTML page with plots, which needs no network",
+        "report --since 2026-11-24 --output report.html",
+    ),
+    "crop": (
+        "cut the faces out of images and folders, as training sees them",
+        "crop holiday/ --output faces/",
+    ),
+    "label": (
+        "a page on loopback to name the emotions of cropped faces",
+        "label faces/ --port 5001",
+    ),
+    "analyze": (
+        "images, videos and folders of them, without a server: what is on them",
+        "analyze holiday/ clip.mp4 --every 0.5s --annotated drawn/ --threshold 0.4",
+    ),
+    "live": (
+        "a camera or a video in real time: in a window, a file or a page",
+        "live --source 0 --serve 127.0.0.1:8080",
+    ),
+    "train": (
+        "train a network; goes on where it was interrupted",
+        "train --init weights/emotion_net.safetensors --data faces/ --output runs/mine.safetensors",
+    ),
+    "emotions": (
+        "accuracy, calibration and speed",
+        "evaluate emotions --data ferplus/ --split FER2013Valid --json figures.json --plots plots/",
+    ),
+    "faces": (
+        "how many faces are found, and how many of what is found are none",
+        "evaluate faces --data DIR --set detection.profile=accurate --failures failures/",
+    ),
+    "compare": (
+        "several networks side by side on labelled data",
+        "compare --data ferplus/ --split FER2013Valid --plots plots/",
+    ),
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -17,157 +85,83 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    _add(
-        commands,
-        "run",
-        "run the daemon in the foreground (the default command)",
-        "run --url http://127.0.0.1:5000 --interval 5",
-    )
-    _add(
-        commands,
-        "once",
-        "drain what is there, try each owed post once, exit (for cron)",
-        "once --url http://127.0.0.1:5000",
-    )
-    demo = _add(
-        commands, "demo", "a Flask server on loopback, photographs and the daemon at work", "demo"
-    )
-    demo.add_argument("--output", type=Path, default="demo", metavar="DIR", help="default: demo")
-    demo.add_argument("--svg", type=Path, metavar="FILE", help="also save what is shown as SVG")
-    server = _add(
-        commands,
-        "demo-server",
-        "the reference Flask server alone",
-        "demo-server pictures/ --port 5000 --threshold 0.3",
-    )
+    _add(commands, "run")
+    _add(commands, "once")
+    demo = _add(commands, "demo")
+    _path(demo, "--output", "DIR", "default: demo", default="demo")
+    _path(demo, "--svg", "FILE", "also save what is shown as SVG")
+    server = _add(commands, "demo-server")
     server.add_argument("folder", type=Path, nargs="*", help="folders of images to hand out")
-    server.add_argument("--port", type=int, default=5000, help="0: a free one; default: 5000")
+    _number(server, "--port", int, 5000, "0: a free one")
+    server.add_argument(
+        "--threshold", type=_fraction, help="0..1; default: 0.5, or what is in force in Redis"
+    )
     server.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; default: this machine alone"
     )
     server.add_argument(
-        "--threshold",
-        type=_fraction,
-        help="0..1; default: 0.5, or what is in Redis",
-    )
-    server.add_argument(
         "--queue", metavar="URL", help="keep it in Redis, e.g. redis://127.0.0.1:6379/0"
     )
-    server.add_argument(
-        "--lease", type=float, default=60, metavar="SECONDS", help="until an image is handed on"
-    )
-    _add(
-        commands,
-        "check",
-        "try configuration, weights, database and server",
-        "check --config worker.ini",
-    )
-    results = _add(
-        commands,
-        "results",
-        "look into the JSON file",
-        "results --emotion fear --since 2026-11-24 --csv",
-    )
-    results.add_argument("--database", type=Path, metavar="FILE", help="default: [database] path")
+    _number(server, "--lease", float, 60, "seconds until an image is handed on")
+    _add(commands, "check")
+    results = _add(commands, "results")
+    _path(results, "--database", "FILE", SEVERAL, nargs="+")
     results.add_argument("--last", type=_positive, metavar="N", help="only the last N")
     results.add_argument("--emotion", choices=EMOTIONS, help="a face reached the threshold for it")
     results.add_argument("--file", metavar="PATTERN", help="file names such as 'cam1*'")
     results.add_argument("--since", metavar="TIME", help="ISO 8601, UTC where no zone is given")
     results.add_argument("--until", metavar="TIME", help="up to, not including")
-    results.add_argument("--follow", action="store_true", help="go on with what comes; Ctrl-C ends")
+    _flag(results, "--follow", "go on with what comes; Ctrl-C ends")
     how = results.add_mutually_exclusive_group()
-    how.add_argument("--json", action="store_true", help="one record a line")
-    how.add_argument("--csv", action="store_true", help="one face a line")
-    how.add_argument(
-        "--seed-format", action="store_true", help='{"images": [...]}: name, threshold, faces'
-    )
-    how.add_argument("--verify", action="store_true", help="repair and check the file")
-    report = _add(
-        commands,
-        "report",
-        "the JSON file as one HTML page with plots, which needs no network",
-        "report --since 2026-11-24 --output report.html",
-    )
-    report.add_argument("--database", type=Path, metavar="FILE", help="default: [database] path")
+    _flag(how, "--counts", "only how many images, faces and emotions")
+    _flag(how, "--json", "one record a line")
+    _flag(how, "--csv", "one face a line")
+    _flag(how, "--seed-format", '{"images": [...]}: name, threshold, faces')
+    _flag(how, "--verify", "repair and check the file")
+    report = _add(commands, "report")
+    _path(report, "--database", "FILE", SEVERAL, nargs="+")
     report.add_argument("--since", metavar="TIME", help="ISO 8601, UTC where no zone is given")
-    report.add_argument(
-        "--output", type=Path, default="report.html", metavar="FILE", help="default: report.html"
-    )
-    crop = _add(
-        commands,
-        "crop",
-        "cut the faces out of images and folders, as training sees them",
-        "crop holiday/ --output faces/",
-    )
-    crop.add_argument("sources", type=Path, nargs="+", metavar="SOURCE")
-    crop.add_argument(
-        "--output", type=Path, default="faces", metavar="DIR", help="default: faces; may have some"
-    )
-    label = _add(
-        commands,
-        "label",
-        "a page on loopback to name the emotions of cropped faces",
-        "label faces/ --port 5001",
-    )
-    label.add_argument("folder", type=Path, metavar="DIR", help="what `crop` wrote")
-    label.add_argument("--port", type=int, default=5001, help="0: a free one; default: 5001")
-    analyze = _add(
-        commands,
-        "analyze",
-        "images, videos and folders of them, without a server: what is on them",
-        "analyze holiday/ clip.mp4 --every 0.5s --annotated drawn/ --threshold 0.4",
-    )
-    analyze.add_argument("paths", type=Path, nargs="+", metavar="PATH")
-    analyze.add_argument("--threshold", type=_fraction, default=0.5, help="0..1; default: 0.5")
-    analyze.add_argument(
-        "--every", type=_seconds, default=0.5, metavar="TIME", help="of a video; default: 0.5s"
-    )
-    analyze.add_argument("--annotated", type=Path, metavar="DIR", help="copies with faces drawn in")
-    analyze.add_argument("--database", type=Path, metavar="FILE", help="append the records to it")
-    analyze.add_argument("--json", action="store_true", help="one record a line")
-    live = _add(
-        commands,
-        "live",
-        "a camera or a video in real time: in a window, a file or a page",
-        "live --source 0 --serve 127.0.0.1:8080",
-    )
-    live.add_argument(
-        "--source", default="0", metavar="SOURCE", help="camera number, file or URL; default: 0"
-    )
-    live.add_argument("--threshold", type=_fraction, default=0.5, help="0..1; default: 0.5")
+    _path(report, "--output", "FILE", "default: report.html", default="report.html")
+    crop = _add(commands, "crop")
+    _path(crop, "sources", "SOURCE", "default: [database] keep_images", nargs="*")
+    _path(crop, "--output", "DIR", "default: faces; may have some", default="faces")
+    label = _add(commands, "label")
+    _path(label, "folder", "DIR", "what `crop` wrote")
+    _number(label, "--port", int, 5001, "0: a free one")
+    analyze = _add(commands, "analyze")
+    _path(analyze, "paths", "PATH", "images, videos, folders", nargs="+")
+    _number(analyze, "--threshold", _fraction, 0.5, "0..1")
+    _number(analyze, "--every", _seconds, 0.5, "seconds of a video for one record")
+    _path(analyze, "--annotated", "DIR", "copies with faces drawn in")
+    _path(analyze, "--database", "FILE", "append the records to it")
+    _flag(analyze, "--json", "one record a line")
+    live = _add(commands, "live")
+    live.add_argument("--source", default="0", help="camera number, file or URL; default: 0")
+    _number(live, "--threshold", _fraction, 0.5, "0..1")
     where = live.add_mutually_exclusive_group()
-    where.add_argument("--output", type=Path, metavar="FILE", help="write it as FILE.mp4 instead")
+    _path(where, "--output", "FILE", "write it as FILE.mp4 instead")
     where.add_argument(
         "--serve", type=_address, metavar="HOST:PORT", help="show it on a page instead (MJPEG)"
     )
-    train = _add(
-        commands,
-        "train",
-        "train a network; goes on where it was interrupted",
-        "train --network emotion_net --data ferplus/ --output runs/mine.safetensors",
+    train = _add(commands, "train")
+    train.add_argument("--network", help="default: that of --init, else emotion_net")
+    several = "FER+ layout, or a folder for each emotion; several are put together"
+    _path(train, "--data", "DIR", several, nargs="+")
+    _path(train, "--output", "FILE", "default: weights/NETWORK[_own].safetensors")
+    _number(train, "--epochs", _positive, 10, "how often each face is seen")
+    _number(train, "--batch-size", _positive, 64, "no more than there are faces")
+    _number(train, "--learning-rate", float, 0.05, "peak; with --init take 0.005")
+    _number(train, "--seed", int, 0, "of all that is drawn by chance")
+    _number(train, "--threads", int, 0, "of the CPU; 0: all")
+    _number(train, "--side", int, 0, "pixels of a face; 0: what the network wants")
+    _path(
+        train,
+        "--init",
+        "FILE",
+        "begin with these weights; vgg_net also with a .pth of torchvision's VGG (ImageNet)",
     )
-    train.add_argument("--network", default="emotion_net", help="default: emotion_net")
-    train.add_argument(
-        "--data",
-        type=Path,
-        nargs="+",
-        metavar="DIR",
-        help="FER+ layout, or a folder for each emotion; several are put together",
-    )
-    train.add_argument("--output", type=Path, metavar="FILE", help="default: weights/NETWORK…")
-    train.add_argument("--epochs", type=_positive, default=10, help="default: 10")
-    train.add_argument("--batch-size", type=_positive, default=64, help="default: 64")
-    train.add_argument("--learning-rate", type=float, default=0.05, help="peak; default: 0.05")
-    train.add_argument("--seed", type=int, default=0, help="default: 0")
-    train.add_argument("--threads", type=int, default=0, help="CPU threads; default: all")
-    train.add_argument(
-        "--side", type=int, default=0, metavar="PIXELS", help="default: what the network wants"
-    )
-    train.add_argument("--init", type=Path, metavar="FILE", help="begin with these weights")
-    train.add_argument("--teacher", type=Path, metavar="FILE", help="weights to learn from as well")
-    train.add_argument(
-        "--bfloat16", action="store_true", help="faster, on a CPU that computes in this format"
-    )
+    _path(train, "--teacher", "FILE", "weights to learn from as well")
+    _flag(train, "--bfloat16", "faster, on a CPU that computes in this format")
     train.add_argument(
         "--prepare",
         type=Path,
@@ -177,79 +171,58 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluate = commands.add_parser("evaluate", help="measure a network on labelled data")
     subjects = evaluate.add_subparsers(metavar="SUBJECT", required=True)
-    emotions = _add(
-        subjects,
-        "emotions",
-        "accuracy, calibration and speed",
-        "evaluate emotions --data ferplus/ --split FER2013Valid --json figures.json --plots plots/",
-    )
-    _add_evaluation(emotions)
-    emotions.add_argument("--weights", type=Path, metavar="FILE", help="default: worker.ini's")
-    faces = _add(
-        subjects,
-        "faces",
-        "how many faces are found, and how many of what is found are none",
-        "evaluate faces --data DIR --set detection.profile=accurate --failures failures/",
-    )
-    faces.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="images/ and boxes.csv"
-    )
-    faces.add_argument("--json", type=Path, metavar="OUT", help="also write the figures here")
-    faces.add_argument("--plots", type=Path, metavar="DIR", help="recall / false positives, a PNG")
-    faces.add_argument(
-        "--failures", type=Path, metavar="DIR", help="pictures with what was missed or false"
-    )
-    faces.add_argument(
-        "--mine",
-        type=Path,
-        metavar="DIR",
-        help="instead, write windows of these pictures to train face_net on",
-    )
-    faces.add_argument(
-        "--hard",
-        type=_fraction,
-        default=0.0,
-        metavar="PROBABILITY",
-        help="mine only what face_net is wrong about by this much; default: 0, all",
-    )
-    compare = _add(
-        commands,
-        "compare",
-        "several networks side by side on labelled data",
-        "compare --data ferplus/ --split FER2013Valid --plots plots/",
-    )
-    _add_evaluation(compare)
-    compare.add_argument(
-        "--weights", type=Path, nargs="+", metavar="FILE", help="default: all of weights/"
-    )
+    emotions = _add(subjects, "emotions")
+    _add_labelled(emotions)
+    _path(emotions, "--weights", "FILE", "default: worker.ini's")
+    faces = _add(subjects, "faces")
+    _add_evaluation(faces, "images/ and boxes.csv")
+    _path(faces, "--failures", "DIR", "pictures with what was missed or false")
+    _path(faces, "--mine", "DIR", "instead, write windows of these pictures to train face_net on")
+    _number(faces, "--hard", _fraction, 0.0, "mine only what face_net is wrong about by so much")
+    compare = _add(commands, "compare")
+    _add_labelled(compare)
+    _path(compare, "--weights", "FILE", "default: all of weights/", nargs="+")
     compare.add_argument(
         "--classes", nargs="+", choices=EMOTIONS, default=(), help="only faces of these; all"
     )
     return parser
 
 
-def _add_evaluation(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="FER+ layout, or a folder for each emotion",
-    )
-    parser.add_argument("--split", default="FER2013Test", help="default: FER2013Test")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures here")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw them, as PNG files")
+def _path(parser: Options, name: str, metavar: str, words: str, **rest: Any) -> None:
+    parser.add_argument(name, type=Path, metavar=metavar, help=words, **rest)
+
+
+def _flag(parser: Options, name: str, words: str) -> None:
+    parser.add_argument(name, action="store_true", help=words)
+
+
+def _number(
+    parser: Options, name: str, kind: Callable[[str], float], default: float, words: str
+) -> None:
+    metavar = name.removeprefix("--").replace("-", "_").upper()
+    words = f"{words}; default: {default:g}"
+    parser.add_argument(name, type=kind, default=default, metavar=metavar, help=words)
+
+
+def _add_labelled(parser: argparse.ArgumentParser) -> None:
+    _add_evaluation(parser, "FER+ layout, or a folder for each emotion")
+    words = "default: FER2013Test; of data without splits, the faces held out"
+    parser.add_argument("--split", default="FER2013Test", help=words)
+
+
+def _add_evaluation(parser: argparse.ArgumentParser, data: str) -> None:
+    _path(parser, "--data", "DIR", data, required=True)
+    _path(parser, "--json", "OUT", "also write the figures here")
+    _path(parser, "--plots", "DIR", "also draw them, as PNG files")
 
 
 def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    description: str,
-    example: str,
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str
 ) -> argparse.ArgumentParser:
     """A command with the flags that every command has."""
+    does, example = WORDS[name]
     epilog = f"example: python run_worker.py {example}"
-    parser = commands.add_parser(name, help=description, description=description, epilog=epilog)
+    parser = commands.add_parser(name, help=does, description=does, epilog=epilog)
     parser.set_defaults(command=name)
     group = parser.add_argument_group("configuration")
     group.add_argument("--config", type=Path, metavar="FILE", help="instead of ./worker.ini")

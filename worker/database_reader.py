@@ -6,7 +6,7 @@ Any file that TinyDB takes is read here, whatever its tables and its white space
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -265,16 +265,17 @@ def read_records(path: Path, *, family: bool = True) -> Iterator[dict[str, Any]]
         raise DatabaseUnusable(f"{path}: cannot read it: {error.strerror}") from error
 
 
-def follow_records(path: Path, wait: Callable[[], bool]) -> Iterator[dict[str, Any]]:
-    """As `read_records`, and then those that come, across rotations, while ``wait`` returns True.
+def follow_records(paths: Sequence[Path], wait: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+    """As `read_records` of one file after the other, and then what comes to any of them, across
+    rotations, while ``wait`` returns True.
 
     ``wait`` is called before each look for more. Raises DatabaseUnusable, as `read_records` does.
     """
     ends: dict[tuple[int, int], int] = {}  # by file, whatever rotation calls it meanwhile
-    path = path.resolve()
+    paths = [path.resolve() for path in paths]
     while True:
         try:
-            for part in (*rotated_files(path), path):
+            for part in (part for path in paths for part in (*rotated_files(path), path)):
                 with part.open("rb") as file:
                     status = os.fstat(file.fileno())
                     identity = status.st_dev, status.st_ino
@@ -282,7 +283,7 @@ def follow_records(path: Path, wait: Callable[[], bool]) -> Iterator[dict[str, A
                         ends[identity] = entry.end
                         yield entry.document
         except OSError as error:
-            raise DatabaseUnusable(f"{path}: cannot read it: {error.strerror}") from error
+            raise DatabaseUnusable(f"{error.filename}: cannot read it: {error.strerror}") from error
         if not wait():
             return
 

@@ -14,16 +14,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Condition, Thread
 
 import cv2
 import numpy as np
 from flask import Flask, Response
 
-from worker.analyze import COLOR, draw
 from worker.demo_server import DemoServer
+from worker.drawing import draw, write
 from worker.errors import ImageLost, Stop, UsageError
 from worker.faces import Box, Face
+from worker.latest import Latest
 from worker.local_page import guard
 from worker.preprocessing import Picture
 from worker.video import Video, VideoFile
@@ -173,8 +173,7 @@ def play(
                 draw(picture, faces, threshold)
                 times.append(time.monotonic())
                 rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
-                words = (f"{rate:.0f} frames/s", (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, COLOR)
-                cv2.putText(picture, *words, 1, cv2.LINE_AA)
+                write(picture, [f"{rate:.0f} frames/s"], 0, 0, 0.5)
                 shown += 1
                 if not show(picture):
                     break
@@ -193,41 +192,24 @@ def newest(frames: Iterator[tuple[float, Picture]]) -> Generator[tuple[float, Pi
 
     Raises at the end what reading raised.
     """
-    slot: deque[tuple[float, Picture]] = deque(maxlen=1)
-    news, ended, wanted = Condition(), False, True
-    problem: ImageLost | None = None
+    latest, wanted = Latest[tuple[float, Picture]](), True
 
     def read() -> None:
-        nonlocal ended, problem
         try:
             for frame in frames:
-                with news:
-                    slot.append(frame)
-                    news.notify()
+                latest.put(frame)
                 if not wanted:
                     break
-        except ImageLost as lost:
-            problem = lost
         finally:
-            with news:
-                ended = True
-                news.notify()
+            latest.end()
 
-    thread = Thread(target=read, name="camera", daemon=True)
-    thread.start()
-    try:
-        while True:
-            with news:
-                news.wait_for(lambda: bool(slot) or ended)
-                if not slot:
-                    break
-                frame = slot.pop()
-            yield frame
-        if problem is not None:
-            raise problem
-    finally:
-        wanted = False
-        thread.join()
+    with ThreadPoolExecutor(1, thread_name_prefix="camera") as thread:
+        reading = thread.submit(read)
+        try:
+            yield from latest
+            reading.result()
+        finally:
+            wanted = False
 
 
 @contextmanager
@@ -242,6 +224,9 @@ def window() -> Iterator[Show]:
             "no window can be opened here (no screen, or an OpenCV without windows): "
             "use --output out.mp4 or --serve 127.0.0.1:8080"
         )
+
+    # Without OpenCV's own buttons.
+    cv2.namedWindow(TITLE, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
 
     def show(picture: Picture) -> bool:
         cv2.imshow(TITLE, picture)
@@ -272,7 +257,7 @@ def page(host: str, port: int) -> Iterator[Show]:
 
     Raises UsageError where it cannot listen there.
     """
-    news, number, jpeg, ended = Condition(), 0, b"", False
+    latest = Latest[bytes]()
     app = Flask(__name__, static_folder=None)
     guard(app, "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'", host)
 
@@ -289,24 +274,14 @@ def page(host: str, port: int) -> Iterator[Show]:
         return Response(parts(), mimetype="multipart/x-mixed-replace; boundary=frame")
 
     def parts() -> Iterator[bytes]:
-        seen = 0
-        while True:
-            with news:
-                while number == seen and not ended:
-                    news.wait()
-                if ended:
-                    return
-                seen, content = number, jpeg
-            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
-            yield head.encode() + content + b"\r\n"
+        for jpeg in latest:
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            yield head.encode() + jpeg + b"\r\n"
 
     def show(picture: Picture) -> bool:
-        nonlocal number, jpeg
-        encoded, content = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, 80))
+        encoded, jpeg = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, 80))
         assert encoded
-        with news:
-            number, jpeg = number + 1, content.tobytes()
-            news.notify_all()
+        latest.put(jpeg.tobytes())
         return True
 
     with DemoServer(app, host=host, port=port) as server:
@@ -314,6 +289,4 @@ def page(host: str, port: int) -> Iterator[Show]:
         try:
             yield show
         finally:
-            with news:
-                ended = True
-                news.notify_all()
+            latest.end()

@@ -7,8 +7,8 @@ import base64
 import io
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from hashlib import sha256
 from importlib import resources
 from typing import Any
@@ -19,10 +19,10 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from worker.emotions import EMOTIONS
 from worker.record import Record
-from worker.results import ODD, Filter, faces_text, not_ours, parse_time
+from worker.results import emotions, faces_text, parse_time
 from worker.terminal import safe
 
 LATEST = 50
@@ -31,7 +31,9 @@ MOST_KINDS = 20  # of errors that are listed
 # Minutes, hours, days, about months and years that one bar may stand for.
 WIDTHS = (1, 5, 15, 60, 180, 720, 1440, 7 * 1440, 30 * 1440, 365 * 1440)
 MOST_BARS = 120
-MOST_KEPT = 20 * MOST_BARS  # while it is not yet known how long a time there is to show
+YEARS = range(1970, 2200)  # what a clock that was set says
+UNITS = (1440, "day"), (60, "hour"), (1, "minute")
+BLUE, RED = "#2e6fb7", "#c0392b"
 NO_EMOTION = "none"  # a face for which no emotion reached the threshold
 COLOURS = {
     "neutral": "#7f8c8d",
@@ -46,49 +48,18 @@ COLOURS = {
 }
 
 
-class Timeline:
-    """Sums by time: ``bars`` by their start (minutes since 1970, UTC), each ``width`` minutes long.
-
-    A bar holds images, faces, and faces by emotion (as in COLOURS).
-    """
-
-    def __init__(self) -> None:
-        self.width = WIDTHS[0]
-        self.bars: dict[int, list[int]] = {}
-
-    def bar(self, minute: int) -> list[int]:
-        """The bar of a minute, to count in at once: the next call may put it into a wider one."""
-        if len(self.bars) > MOST_KEPT and self.width != WIDTHS[-1]:
-            self._widen(next(width for width in WIDTHS if width > self.width))
-        start = minute - minute % self.width
-        if start not in self.bars:
-            self.bars[start] = [0] * (2 + len(COLOURS))
-        return self.bars[start]
-
-    def fit(self) -> None:
-        """Make the bars wide enough that MOST_BARS span the whole time."""
-        for width in WIDTHS:
-            if self.bars and (max(self.bars) - min(self.bars)) / self.width > MOST_BARS:
-                self._widen(max(width, self.width))
-
-    def _widen(self, width: int) -> None:
-        bars, self.bars, self.width = self.bars, {}, width
-        for minute, counts in bars.items():
-            start = minute - minute % width
-            wider = self.bars.get(start, [0] * len(counts))
-            self.bars[start] = [a + b for a, b in zip(wider, counts, strict=True)]
-
-
 class Totals:
     """What the report says of all records: counts, distributions and the latest ones.
 
-    ``probabilities``: how many faces were stored with each value, in hundredths. ``thresholds``:
-    how many images each was in force for. ``elapsed``: milliseconds of every analysis.
+    ``times``: of the images, seconds since 1970 (UTC); ``face_times`` and ``tops``: of each face of
+    these, and which of COLOURS it has. ``probabilities``: how many faces were stored with each
+    value, in hundredths. ``thresholds``: how many images each was in force for. ``elapsed``:
+    milliseconds of every analysis.
     """
 
     def __init__(self) -> None:
-        self.images = self.faces = self.timeless = 0
-        self.timeline = Timeline()
+        self.images = self.faces = 0
+        self.times, self.face_times, self.tops = array("d"), array("d"), array("b")
         self.emotions: Counter[str] = Counter()
         self.faces_an_image: Counter[int] = Counter()
         self.probabilities = [0] * 101
@@ -98,23 +69,21 @@ class Totals:
         self.latest: deque[Record] = deque(maxlen=LATEST)
 
     def add(self, record: Record) -> None:
-        """Count one record. Raises what a record of another form leads to."""
+        """Count one record of ours."""
         faces = record["faces"]
-        if "processed_at" in record:
-            bar = self.timeline.bar(int(parse_time(record["processed_at"]).timestamp() // 60))
-        else:
-            bar, self.timeless = [0] * (2 + len(COLOURS)), self.timeless + 1
-        bar[0] += 1
-        bar[1] += len(faces)
+        time = parse_time(record["processed_at"]) if "processed_at" in record else None
+        seconds = time.timestamp() if time and time.year in YEARS else None
         for face in faces:
-            top, most = NO_EMOTION, -1.0
-            for name, value in face.items():
-                if name in EMOTIONS:
-                    self.probabilities[min(max(round(100 * value), 0), 100)] += 1
-                    if value > most:
-                        top, most = name, value
+            named = emotions(face)
+            for _, value in named:
+                self.probabilities[min(max(round(100 * value), 0), 100)] += 1
+            top = named[0][0] if named else NO_EMOTION
             self.emotions[top] += 1
-            bar[_COLUMN[top]] += 1
+            if seconds is not None:
+                self.face_times.append(seconds)
+                self.tops.append(_NUMBER[top])
+        if seconds is not None:
+            self.times.append(seconds)
         self.images += 1
         self.faces += len(faces)
         if "error" in record:
@@ -128,23 +97,29 @@ class Totals:
         self.latest.append(record)
 
 
-_COLUMN = {name: column for column, name in enumerate(COLOURS, 2)}  # of a bar
+_NUMBER = {name: number for number, name in enumerate(COLOURS)}
 
 
-def count_records(records: Iterable[Record], since: datetime | None = None) -> Totals:
-    """Sum up the records from ``since`` on (aware; None: all).
-
-    Raises DatabaseUnusable for a record that is none of ours, with its number.
-    """
-    totals, chosen = Totals(), Filter(since=since)
-    for number, record in enumerate(records, 1):
-        try:
-            if chosen.matches(record):
-                totals.add(record)
-        except ODD as odd:
-            raise not_ours(number, odd) from odd
-    totals.timeline.fit()
+def count_records(records: Iterable[Record]) -> Totals:
+    """Sum up records of ours (`worker.results.checked`)."""
+    totals = Totals()
+    for record in records:
+        totals.add(record)
     return totals
+
+
+def time_bars(totals: Totals) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The bars that show the whole time, MOST_BARS or a little more.
+
+    Returns where each begins and the last one ends, minutes since 1970, ``(bars + 1,)``; and the
+    images in each, then its faces by COLOURS: ``(1 + colours, bars)``.
+    """
+    first, last = (int(end // 60) for end in (min(totals.times), max(totals.times)))
+    width = next((width for width in WIDTHS if last - first <= width * MOST_BARS), WIDTHS[-1])
+    edges = np.arange(first // width, last // width + 2) * width
+    faces, tops = np.array(totals.face_times), np.array(totals.tops)
+    several = [np.array(totals.times), *(faces[tops == number] for number in _NUMBER.values())]
+    return edges, np.array([np.histogram(times, edges * 60)[0] for times in several])
 
 
 def render(
@@ -157,12 +132,14 @@ def render(
     script = (folder / "report.js").read_text()
     page = Environment(autoescape=True).from_string((folder / "report.html").read_text())
     with rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}):
-        pictures = _pictures(totals)
+        pictures = [
+            (heading, words, _address(figure)) for heading, words, figure in _figures(totals)
+        ]
     text = page.render(
         title=safe(title),
         made=made,
         totals=totals,
-        figures=_figures(totals),
+        figures=_sums(totals),
         pictures=pictures,
         rows=[
             (_row(record), small.get(record.get("task_id", ""), ""))
@@ -176,22 +153,19 @@ def render(
     return text.encode()
 
 
-def _figures(totals: Totals) -> list[tuple[str, str]]:
+def _sums(totals: Totals) -> list[tuple[str, str]]:
     """The sums in words."""
     median, p95 = np.percentile(totals.elapsed, (50, 95)) if totals.elapsed else (None, None)
     in_force = sorted(totals.thresholds)
+    ends = dict.fromkeys(in_force[:1] + in_force[-1:])
     return [
         ("images", f"{totals.images:,}"),
         ("faces", f"{totals.faces:,}"),
         ("errors", f"{totals.errors.total():,}"),
         ("analysis, median", "-" if median is None else f"{median:.1f} ms"),
         ("analysis, p95", "-" if p95 is None else f"{p95:.1f} ms"),
-        ("thresholds", "-" if not in_force else " to ".join(f"{t:g}" for t in _ends(in_force))),
+        ("thresholds", " to ".join(f"{threshold:g}" for threshold in ends) or "-"),
     ]
-
-
-def _ends(values: list[float]) -> list[float]:
-    return values if len(values) < 2 else [values[0], values[-1]]
 
 
 def _row(record: Record) -> tuple[str, ...]:
@@ -204,51 +178,49 @@ def _row(record: Record) -> tuple[str, ...]:
     )
 
 
-def _pictures(totals: Totals) -> list[tuple[str, str, str]]:
-    """Heading, what the picture says in words, and the picture as a data: address."""
-    faces = totals.faces
-    named = {name: totals.emotions[name] for name in COLOURS if totals.emotions[name]}
-    drawn = []
+def _address(figure: Figure) -> str:
+    """The picture as a data: address, an SVG without a background."""
+    with io.BytesIO() as file:
+        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+        picture = base64.b64encode(file.getvalue()).decode()
+    return f"data:image/svg+xml;base64,{picture}"
 
-    def draw(heading: str, words: str, figure: Figure) -> None:
-        with io.BytesIO() as file:
-            figure.savefig(file, format="svg", metadata={"Date": None})
-            picture = base64.b64encode(file.getvalue()).decode()
-        drawn.append((heading, words, f"data:image/svg+xml;base64,{picture}"))
 
-    bars = totals.timeline.bars
-    if bars:
-        table = np.array([bars[start] for start in sorted(bars)])
-        starts = [datetime(1970, 1, 1, tzinfo=UTC) + timedelta(minutes=m) for m in sorted(bars)]
-        width = timedelta(minutes=totals.timeline.width)
+def _figures(totals: Totals) -> Iterator[tuple[str, str, Figure]]:
+    """Heading, what the picture says in words, and the picture."""
+    named = [name for name in COLOURS if totals.emotions[name]]
+    if totals.times:
+        edges, (images, *faces) = time_bars(totals)
+        starts, width = edges.astype("datetime64[m]"), timedelta(minutes=int(edges[1] - edges[0]))
         words = f"Each bar is {_duration(width)}."
-        if totals.timeless:
-            words += f" {totals.timeless:,} records carry no time."
+        if timeless := totals.images - len(totals.times):
+            words += f" {timeless:,} records carry no time, or an impossible one."
         figure, axes = _axes("time (UTC)", "number")
-        axes.bar(starts, table[:, 0], width, align="edge", color="#2e6fb7", label="images")
-        axes.step([*starts, starts[-1] + width], [*table[:, 1], table[-1, 1]], where="post",
-                  color="#c0392b", label="faces")  # fmt: skip
+        axes.bar(starts[:-1], images, width, align="edge", color=BLUE, label="images")
+        axes.stairs(np.sum(faces, axis=0), starts, color=RED, label="faces")
         _finish_time(axes)
-        draw("Images and faces over time", words, figure)
-        if faces:
+        yield "Images and faces over time", words, figure
+        if totals.face_times:
             figure, axes = _axes("time (UTC)", "faces")
-            below = np.zeros(len(table), np.int64)
+            below = np.zeros_like(images)
             for name in named:
-                column = table[:, _COLUMN[name]]
-                axes.bar(starts, column, width, below, align="edge", color=COLOURS[name],
-                         label=name)  # fmt: skip
-                below += column
+                bars = faces[_NUMBER[name]]
+                color = COLOURS[name]
+                axes.bar(starts[:-1], bars, width, below, align="edge", color=color, label=name)
+                below += bars
             _finish_time(axes)
-            draw("Emotions over time", f"The surest emotion of each face. {words}", figure)
-    if faces:
+            yield "Emotions over time", f"The surest emotion of each face. {words}", figure
+    if named:
         figure, axes = _axes("", "faces")
-        axes.bar(list(named), list(named.values()), color=[COLOURS[name] for name in named])
-        draw("Emotions in total", ", ".join(f"{k} {v:,}" for k, v in named.items()), figure)
+        values = [totals.emotions[name] for name in named]
+        axes.bar(named, values, color=[COLOURS[name] for name in named])
+        words = ", ".join(f"{k} {v:,}" for k, v in zip(named, values, strict=True))
+        yield "Emotions in total", words, figure
     if totals.faces_an_image:
         counts = [totals.faces_an_image[n] for n in range(max(totals.faces_an_image) + 1)]
         figure, axes = _axes("faces on it", "images")
         axes.bar([f"{n}+" if n == MOST_FACES else str(n) for n in range(len(counts))], counts)
-        draw("Faces an image", "Images that could not be analysed are not counted.", figure)
+        yield "Faces an image", "Images that could not be analysed are not counted.", figure
     if totals.thresholds:
         words = (
             "Only what reaches the threshold in force is stored. Lines: the thresholds, the darker "
@@ -258,26 +230,25 @@ def _pictures(totals: Totals) -> list[tuple[str, str, str]]:
         axes.bar(np.arange(101) / 100, totals.probabilities, 0.01)
         most = max(totals.thresholds.values())
         for threshold, count in totals.thresholds.items():
-            axes.axvline(threshold, color="#c0392b", alpha=max(0.1, count / most))
+            axes.axvline(threshold, color=RED, alpha=max(0.1, count / most))
         axes.set_xlim(-0.02, 1.02)
-        draw("Probabilities and thresholds", words, figure)
+        yield "Probabilities and thresholds", words, figure
     if totals.elapsed:
         times = np.array(totals.elapsed)
-        median, p95 = np.percentile(times, (50, 95))
+        median, p95, p99 = np.percentile(times, (50, 95, 99))
         figure, axes = _axes("milliseconds, up to the 99th of 100", "images")
-        axes.hist(times[times <= np.percentile(times, 99)], bins=60)
+        axes.hist(times[times <= p99], bins=60)
         for value, style in ((median, "-"), (p95, "--")):
-            axes.axvline(value, color="#c0392b", linestyle=style)
+            axes.axvline(value, color=RED, linestyle=style)
         words = f"Median {median:.1f} ms, 95 of 100 take at most {p95:.1f} ms."
-        draw("Analysis time", words, figure)
+        yield "Analysis time", words, figure
     if totals.errors:
         kinds = totals.errors.most_common(MOST_KINDS)
         figure, axes = _axes("images", "")
         # A hostile kind is no mathematics for matplotlib to typeset.
         axes.barh([kind[:40].replace("$", r"\$") for kind, _ in kinds], [n for _, n in kinds])
         axes.invert_yaxis()
-        draw("Errors by kind", ", ".join(f"{kind[:40]} {n:,}" for kind, n in kinds), figure)
-    return drawn
+        yield "Errors by kind", ", ".join(f"{kind[:40]} {n:,}" for kind, n in kinds), figure
 
 
 def _axes(across: str, up: str) -> tuple[Figure, Any]:
@@ -293,9 +264,7 @@ def _finish_time(axes: Any) -> None:
 
 
 def _duration(width: timedelta) -> str:
+    """Such as "15 minutes"; ``width``: one of WIDTHS."""
     minutes = width // timedelta(minutes=1)
-    for size, name in ((1440, "day"), (60, "hour"), (1, "minute")):
-        if minutes % size == 0:
-            number = minutes // size
-            return f"{number} {name}{'s' * (number > 1)}"
-    raise AssertionError(width)
+    size, name = next(unit for unit in UNITS if minutes % unit[0] == 0)
+    return f"{minutes // size} {name}{'s' * (minutes > size)}"

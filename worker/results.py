@@ -1,14 +1,17 @@
-"""`results`: look into the JSON file, as a table, JSON, JSON lines or CSV."""
+"""`results`: look into the JSON files, as a table, counts, JSON lines or CSV."""
 
 import csv
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatch
+from heapq import merge
+from pathlib import Path
 from typing import Any, TextIO
 
+from worker.database_reader import read_records, rotated_files
 from worker.emotions import EMOTIONS
 from worker.errors import DatabaseUnusable, UsageError
 from worker.record import Record
@@ -64,36 +67,55 @@ def parse_time(text: str) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-# What going through a record of another form leads to.
-ODD = (KeyError, TypeError, AttributeError, ValueError, OverflowError, UsageError)
+def distinct(paths: Iterable[Path]) -> list[Path]:
+    """The files, each once, without those that rotation made of another one: these come with it."""
+    named = {path.resolve(): path for path in paths}
+    rotated = {part for path in named if path.parent.is_dir() for part in rotated_files(path)}
+    return [path for place, path in named.items() if place not in rotated]
 
 
-def not_ours(number: int, odd: Exception) -> DatabaseUnusable:
-    """The error about a record of another form; ``number``: which, from 1."""
-    return DatabaseUnusable(
-        f"record {number} is not one of this worker, the file may be another program's "
-        f"({type(odd).__name__}: {safe(odd)})"
-    )
+def read_files(paths: Iterable[Path]) -> Iterator[Record]:
+    """The records of several files, and of what rotation made of each, in the order of their time.
 
-
-def select(records: Iterable[Record], chosen: Filter, last: int | None) -> Iterable[Record]:
-    """The records that match, the ``last`` of them where that is given, in order.
-
-    Raises DatabaseUnusable for a record that is none of ours, with its number.
+    Raises DatabaseUnusable for a file that cannot be read, or a record that is none of ours.
     """
-    matching = (record for record in _checked(records) if chosen.matches(record))
-    return matching if last is None else deque(matching, maxlen=last)
+    files = [checked(read_records(path), path.name) for path in paths]
+    return merge(*files, key=lambda record: str(record.get("processed_at", "")))
 
 
-def _checked(records: Iterable[Record]) -> Iterator[Record]:
+def checked(records: Iterable[Record], name: str) -> Iterator[Record]:
+    """The records as they are. Raises DatabaseUnusable at one that is none of ours; ``name``: of
+    the file, for the message."""
     for number, record in enumerate(records, 1):
         try:
             if "processed_at" in record:
                 parse_time(record["processed_at"])
-            _ = record["file_name"], len(record["faces"]), faces_text(record)
-        except ODD as odd:
-            raise not_ours(number, odd) from odd
+            _ = record["file_name"], faces_text(record), record.get("error", {"type": 0})["type"]
+            _ = float(record.get("threshold") or 0), float(record.get("elapsed_ms", 0))
+        except (LookupError, TypeError, AttributeError, ValueError, UsageError) as odd:
+            raise DatabaseUnusable(
+                f"{name}: record {number} is not one of this worker, the file may be another "
+                f"program's ({type(odd).__name__}: {safe(odd)})"
+            ) from odd
         yield record
+
+
+def select(records: Iterable[Record], chosen: Filter, last: int | None) -> Iterable[Record]:
+    """The records that match, the ``last`` of them where that is given, in order."""
+    matching = filter(chosen.matches, records)
+    return matching if last is None else deque(matching, maxlen=last)
+
+
+def counts(records: Iterable[Record]) -> dict[str, int]:
+    """How many images there are, and how many of them without a face or with an error; how many
+    faces, and how many of them reached the threshold for each emotion."""
+    found = Counter(dict.fromkeys(("images", "no face", "errors", "faces", *EMOTIONS), 0))
+    for record in records:
+        kind = ["errors"] if "error" in record else ["no face"] if not record["faces"] else []
+        found.update(["images", *kind])
+        for face in record["faces"]:
+            found.update(["faces", *(name for name in EMOTIONS if name in face)])
+    return found
 
 
 def faces_text(record: Record) -> str:

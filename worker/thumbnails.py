@@ -3,11 +3,14 @@
 import base64
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
 
-from worker.analyze import COLOR
+from worker.drawing import mark
 from worker.errors import ImageLost
+from worker.faces import Box
 from worker.kept_images import stem
 from worker.preprocessing import decode
 from worker.record import Record
@@ -31,14 +34,17 @@ def thumbnails(records: Iterable[Record], folder: Path) -> dict[str, str]:
 def _thumbnail(content: bytes, record: Record) -> str:
     picture = decode(content, color=True)
     scale = min(1.0, SIDE / max(picture.shape[:2]))
-    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small = np.asarray(
+        cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
+    )
+    taken = [_box(face, scale) for face in record["faces"]]
     for face in record["faces"]:
-        x1, y1, x2, y2 = (round(int(value) * scale) for value in face["bbox"])
-        cv2.rectangle(small, (x1, y1), (x2, y2), COLOR, 2)
-        place = (x1, y1 - 4 if y1 > 14 else y2 + 12)
-        for color, width in (((0, 0, 0), 3), (COLOR, 1)):
-            words = (str(face["face_id"]), place, cv2.FONT_HERSHEY_SIMPLEX, 0.4)
-            cv2.putText(small, *words, color, width, cv2.LINE_AA)
+        mark(small, _box(face, scale), [str(face["face_id"])], taken)
     encoded, jpeg = cv2.imencode(".jpg", small, (cv2.IMWRITE_JPEG_QUALITY, 80))
     assert encoded
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}"
+
+
+def _box(face: dict[str, Any], scale: float) -> Box:
+    x1, y1, x2, y2 = (round(int(value) * scale) for value in face["bbox"])
+    return Box(x1, y1, x2, y2)

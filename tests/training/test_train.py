@@ -11,6 +11,7 @@ import torch
 
 from worker.classification import Classifier
 from worker.cli import main
+from worker.cli_model import shipped_weights
 from worker.config import PROJECT
 from worker.detection import FACE_WEIGHTS
 from worker.emotions import EMOTIONS
@@ -168,6 +169,12 @@ def test_the_commands_train_and_evaluate_from_one_to_the_other(
         assert cv2.imread(str(plots / name)) is not None
 
 
+def test_all_shipped_networks_that_know_emotions_are_compared() -> None:
+    assert WEIGHTS in shipped_weights()
+    for weights in shipped_weights():
+        assert read_weights(weights)[1].classes == EMOTIONS
+
+
 def test_a_run_can_begin_with_weights_and_learn_from_a_teacher(data: Path, tmp_path: Path) -> None:
     first = tmp_path / "first.safetensors"
     taught_facts = train(options(data, first, epochs=8), lambda progress: None)
@@ -179,6 +186,23 @@ def test_a_run_can_begin_with_weights_and_learn_from_a_teacher(data: Path, tmp_p
 
     with pytest.raises(UsageError, match=r"--init .* is a custom_net"):
         train(replace(still, initial=first, network="emotion_net_small"), lambda progress: None)
+
+
+def test_a_file_with_other_convolutions_is_no_beginning(data: Path, tmp_path: Path) -> None:
+    run = replace(options(data, tmp_path / "w.safetensors", epochs=1), network="vgg_net", side=16)
+    for name, content, says in (
+        ("none.pth", None, "no readable file of weights"),
+        ("junk.pth", b"junk", "no readable file of weights"),
+        ("list.pth", [1], "no state dict"),
+        ("other.pth", {"features.0.weight": torch.zeros(8, 3, 3, 3)}, "none of its convolutions"),
+    ):
+        path = tmp_path / name
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content is not None:
+            torch.save(content, path)
+        with pytest.raises(UsageError, match=f"(?s)--init .*{name}.*{says}"):
+            train(replace(run, initial=path), lambda progress: None)
 
 
 def test_half_of_the_lesson_is_the_teachers_opinion() -> None:

@@ -1,6 +1,6 @@
 """What `evaluate` and `compare` show of their figures: tables and pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,33 +53,61 @@ def compare_figures(figures: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+COMPARED: dict[str, Callable[[dict[str, Any]], str]] = {
+    "accuracy": lambda each: _percent(each["accuracy"]),
+    "mean recall": lambda each: _percent(each["mean_recall"]),
+    "macro-F1": lambda each: f"{each['macro_f1']:.3f}",
+    "calibration error": lambda each: f"{each['ece']:.3f}",
+    "one face (ms)": lambda each: f"{each['latency_ms']['batch1']:.2f}",
+    "one of 32 (ms)": lambda each: f"{each['latency_ms']['batch32_per_face']:.2f}",
+    "parameters": lambda each: f"{each['parameters'] / 1e6:.2f} M",
+    "file (MB)": lambda each: f"{each['bytes'] / 1e6:.1f}",
+}
+
+
 def show_comparison(figures: Sequence[dict[str, Any]]) -> None:
-    """One line a network, the most accurate first, as a table that Markdown reads."""
-    columns = (
-        *("weights", "accuracy", "mean recall", "macro-F1", "calibration error", "one face (ms)"),
-        *("one of 32 (ms)", "parameters", "file (MB)"),
-    )
+    """One line a network, the most accurate first, and one an emotion in the data with the recall
+    of each network, as tables that Markdown reads."""
+    names = network_names(figures)
+    best = sorted(zip(names, figures, strict=True), key=lambda pair: -pair[1]["accuracy"])
+    totals = [[name, *(text(each) for text in COMPARED.values())] for name, each in best]
+    _show_markdown(["weights", *COMPARED], totals)
+    print()
+    recalls = [
+        [
+            emotion,
+            str(faces),
+            *(_percent(each["per_class"][emotion]["accuracy"]) for each in figures),
+        ]
+        for emotion, first in figures[0]["per_class"].items()
+        if (faces := first["samples"])
+    ]
+    _show_markdown(["recall", "faces", *names], recalls)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
+
+
+def network_names(figures: Sequence[dict[str, Any]]) -> list[str]:
+    """What tables and pictures call each network: its file, with the folder where files of two
+    folders have one name."""
+    paths = [Path(each["weights"]) for each in figures]
+    stems = [path.stem for path in paths]
+    return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
+
+
+def _show_markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
-    for each in sorted(figures, key=lambda each: -each["accuracy"]):
-        values = (
-            Path(each["weights"]).stem,
-            f"{100 * each['accuracy']:.1f} %",
-            f"{100 * each['mean_recall']:.1f} %",
-            f"{each['macro_f1']:.3f}",
-            f"{each['ece']:.3f}",
-            f"{each['latency_ms']['batch1']:.2f}",
-            f"{each['latency_ms']['batch32_per_face']:.2f}",
-            f"{each['parameters'] / 1e6:.2f} M",
-            f"{each['bytes'] / 1e6:.1f}",
-        )
-        print("| " + " | ".join(values) + " |")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
 
 
 def draw_comparison(figures: Sequence[dict[str, Any]], folder: Path) -> None:
     """comparison.png in ``folder``, which is made: accuracy against time."""
     folder.mkdir(parents=True, exist_ok=True)
     plot_comparison(
-        [Path(each["weights"]).stem for each in figures],
+        network_names(figures),
         [each["accuracy"] for each in figures],
         [each["latency_ms"]["batch1"] for each in figures],
         folder / "comparison.png",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 DPI = 120
@@ -13,11 +14,13 @@ DPI = 120
 def plot_learning(losses: Sequence[float], accuracies: Sequence[float], path: Path) -> None:
     """Mean training loss and validation accuracy (a fraction) of each epoch."""
     figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel="epoch", ylabel="training loss")
+    axes = figure.add_subplot(xlabel="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     epochs = range(1, len(losses) + 1)
-    axes.plot(epochs, losses, color="tab:blue", label="training loss")
+    axes.plot(epochs, losses, ".-", color="tab:blue")
+    axes.set_ylabel("training loss (blue)")
     right = axes.twinx()
-    right.plot(epochs, [100 * accuracy for accuracy in accuracies], color="tab:orange")
+    right.plot(epochs, [100 * accuracy for accuracy in accuracies], ".-", color="tab:orange")
     right.set_ylabel("validation accuracy, % (orange)")
     figure.savefig(path, dpi=DPI)
 
@@ -61,11 +64,13 @@ def plot_comparison(
     """Accuracy (a fraction) against the time for one face, a point for each network."""
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot(xlabel="one face, one thread (ms)", ylabel="accuracy (%)")
-    axes.set_xscale("log")
-    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.grid(visible=True, alpha=0.3)
+    axes.margins(x=0.15, y=0.15)
+    axes.set_xlim(0, 1.3 * max(milliseconds))
     for name, accuracy, time in zip(names, accuracies, milliseconds, strict=True):
         axes.plot(time, 100 * accuracy, "o")
-        axes.annotate(name, (time, 100 * accuracy), xytext=(6, 4), textcoords="offset points")
+        place = (time, 100 * accuracy)
+        axes.annotate(name, place, xytext=(0, 8), textcoords="offset points", ha="center")
     figure.savefig(path, dpi=DPI)
 
 

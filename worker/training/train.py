@@ -33,13 +33,15 @@ from worker.training.dataset import (
     load_splits,
 )
 from worker.training.evaluation import fit_temperature
+from worker.training.imagenet import adopt_convolutions
 from worker.training.plots import plot_learning
 from worker.weights_file import Facts, save_weights
 
-AVERAGE_DECAY = 0.998  # of the running average of the weights, a step
+AVERAGE_DECAY = 0.998  # of the running average of the weights, a step; at first less
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
 EVALUATION_BATCH = 256
+STATE_DICTS = (".pth", ".pt")  # initial weights that another project trained
 TEACHER_SHARE = 0.5  # of the loss; the votes have the rest
 
 
@@ -49,8 +51,9 @@ class TrainOptions:
 
     ``learning_rate`` is the peak; ``threads`` 0: torch decides; ``side``: pixels, 0: what the
     network wants (smaller ones make a cheap first part of a training); ``initial``: weights to
-    begin with instead of random ones; ``teacher``: weights whose opinion is learned beside the
-    votes; ``bfloat16``: about 1.7 times faster on a CPU with avx512_bf16, slower on one without.
+    begin with instead of random ones, ours or torchvision's VGG; ``teacher``: weights whose opinion
+    is learned beside the votes; ``bfloat16``: about 1.7 times faster on a CPU with avx512_bf16,
+    slower on one without.
     """
 
     network: str
@@ -234,7 +237,9 @@ def _untrained(options: TrainOptions) -> tuple[nn.Module, int]:
     """The network to train, with initial weights where they are given, and the side it takes."""
     classes = classes_of(options.network)
     network = build_network(options.network, len(classes))
-    if options.initial:
+    if options.initial and options.initial.suffix in STATE_DICTS:
+        adopt_convolutions(network, options.initial)
+    elif options.initial:
         initial, facts = load_network(options.initial)
         if (facts.network, facts.classes) != (options.network, classes):
             raise UsageError(
@@ -261,9 +266,7 @@ def _seen(faces: Tensor, side: int) -> Tensor:
 
 def _start(network: nn.Module, options: TrainOptions, steps: int) -> _State:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(
-        network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY), use_buffers=True
-    )
+    average = AveragedModel(network, multi_avg_fn=_update_average, use_buffers=True)
     optimizer = torch.optim.SGD(
         network.parameters(),
         lr=options.learning_rate,
@@ -275,6 +278,15 @@ def _start(network: nn.Module, options: TrainOptions, steps: int) -> _State:
         optimizer, max_lr=options.learning_rate, total_steps=steps
     )
     return _State(network, average, optimizer, schedule)
+
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def _update_average(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
+    # Of few steps, as on one's own few faces, a slow average would be little but the beginning.
+    decay = min(AVERAGE_DECAY, (1 + int(steps)) / (10 + int(steps)))
+    get_ema_multi_avg_fn(decay)(averaged, current, steps)
 
 
 def _train_epoch(
