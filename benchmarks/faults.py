@@ -28,7 +28,8 @@ from tinydb import TinyDB
 
 from worker.config import PROJECT
 from worker.demo_images import sample_images
-from worker.demo_server import DemoServer, ImageQueue, create_app
+from worker.demo_server import DemoServer, create_app
+from worker.image_queue import ImageQueue, MemoryQueue
 
 LEASE = 3.0  # seconds, after which an image that was lost on the way is given out again
 TIMEOUT = 0.7  # seconds, the daemon's
@@ -131,7 +132,7 @@ def start_daemon(folder: Path, url: str) -> subprocess.Popen[bytes]:
 def soak(minutes: float, images: int, share: float, kill_every: float, seed: int) -> dict[str, Any]:
     """Run it; returns what came of the images, and which faults were met."""
     samples = [sample for sample in sample_images() if "small" in sample.name]
-    queue = ImageQueue(threshold=0.3, lease_seconds=LEASE)
+    queue = MemoryQueue(threshold=0.3, lease_seconds=LEASE)
     app = create_app(queue)
     faulty = FaultyApp(app.wsgi_app, share, seed)
     app.wsgi_app = faulty  # type: ignore[method-assign, assignment]

@@ -36,7 +36,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from worker.config import PROJECT
 from worker.demo_images import sample_images
-from worker.demo_server import ImageQueue, create_app
+from worker.demo_server import create_app
+from worker.image_queue import MemoryQueue
 
 ROUND = 150.0  # seconds: 24 rounds in an hour, as many as a day has hours
 HOUR, DAY = 3600.0, 86_400.0
@@ -149,7 +150,7 @@ def soak(minutes: float, rate: float, share: float, seed: int) -> dict[str, Any]
     """Run it; returns the figures. ``rate``: images a second, ``share``: of faulty answers."""
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     samples = [sample for sample in sample_images() if "small" in sample.name]
-    queue = ImageQueue(threshold=0.3, lease_seconds=LEASE)
+    queue = MemoryQueue(threshold=0.3, lease_seconds=LEASE)
     app = create_app(queue)
     app.wsgi_app = faulty = FaultyApp(app.wsgi_app, share, seed)  # type: ignore[method-assign, assignment]
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -21,7 +21,7 @@ from tests.scripted_server import RawServer, Reply, ScriptedServer, hang
 from worker.cli import exit_code
 from worker.config import PROJECT
 from worker.database import Database, parse_rotation
-from worker.demo_server import DemoServer, ImageQueue, create_app
+from worker.demo_server import DemoServer, create_app
 from worker.errors import (
     DatabaseUnusable,
     DiskRefuses,
@@ -32,6 +32,7 @@ from worker.errors import (
     UsageError,
     WorkerError,
 )
+from worker.image_queue import MemoryQueue
 
 PHOTOGRAPH = {"Content-Type": "image/jpeg", "X-Task-Id": "t1"}
 
@@ -258,7 +259,7 @@ def test_analyze_goes_on_after_a_file_that_is_no_image(tmp_path: Path, pictures:
 
 
 def test_results_shows_filters_and_exports_what_once_stored(tmp_path: Path) -> None:
-    queue = ImageQueue(threshold=0.3)
+    queue = MemoryQueue(threshold=0.3)
     for name in ("astronaut.jpg", "coffee.jpg"):
         queue.add(SAMPLES[name], name)
     queue.add(b"no image", "broken.png")

@@ -14,16 +14,14 @@ from uuid import UUID
 
 import pytest
 import requests
+from redis import Redis
 from werkzeug.http import parse_options_header
 
-from worker.demo_server import (
-    MAX_RECORD_BYTES,
-    DemoServer,
-    ImageQueue,
-    create_app,
-    load_folder,
-)
+from tests.redis_server import RedisServer, redis_server
+from worker.demo_server import MAX_RECORD_BYTES, DemoServer, create_app, load_folder
 from worker.errors import UsageError
+from worker.image_queue import ImageQueue, MemoryQueue
+from worker.redis_queue import CONSUMER, GROUP, LINE, RedisQueue
 
 LEASE = 60.0
 MAX_IMAGE_BYTES = 10_000
@@ -40,15 +38,51 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class RedisClock(Clock):
+    """Makes each lease in a real Redis server older, as time would."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__()
+        self._redis: Any = redis
+
+    def advance(self, seconds: float) -> None:
+        for lease in self._redis.xpending_range(LINE, GROUP, "-", "+", 1000):
+            idle = lease["time_since_delivered"] + round(seconds * 1000)
+            entry = [lease["message_id"]]
+            self._redis.xclaim(LINE, GROUP, CONSUMER, 0, entry, idle=idle, justid=True)
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "redis"])
+def queue_and_clock(request: pytest.FixtureRequest) -> Iterator[tuple[ImageQueue, Clock]]:
+    """Each test runs on each queue; the Redis one is empty and of its own."""
+    if request.param == "memory":
+        clock = Clock()
+        yield MemoryQueue(threshold=0.35, lease_seconds=LEASE, clock=clock), clock
+    else:
+        url = request.getfixturevalue("broker").url
+        with Redis.from_url(url) as redis:
+            redis.flushall()
+            yield RedisQueue(url, threshold=0.35, lease_seconds=LEASE), RedisClock(redis)
+
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def queue(queue_and_clock: tuple[ImageQueue, Clock]) -> ImageQueue:
+    return queue_and_clock[0]
 
 
 @pytest.fixture
-def queue(clock: Clock) -> ImageQueue:
-    return ImageQueue(threshold=0.35, lease_seconds=LEASE, clock=clock)
+def clock(queue_and_clock: tuple[ImageQueue, Clock]) -> Clock:
+    return queue_and_clock[1]
 
 
 @pytest.fixture
@@ -182,7 +216,7 @@ def test_an_image_under_lease_is_given_to_nobody_else(
     queue.add(JPEG, "a.jpg")
     pull(url)
     # When
-    clock.now += LEASE - 0.1
+    clock.advance(LEASE - 0.1)
     # Then
     assert pull(url).status_code == 204
     assert get(url) == {"waiting": 0, "leased": 1, "done": 0, "openapi": "/openapi.json"}
@@ -195,7 +229,7 @@ def test_an_image_whose_worker_died_is_given_out_again_under_a_new_lease(
     queue.add(JPEG, "a.jpg")
     first = pull(url)
     # When
-    clock.now += LEASE
+    clock.advance(LEASE)
     second = pull(url)
     # Then
     assert second.content == JPEG
@@ -212,7 +246,7 @@ def test_an_image_that_kills_its_workers_holds_up_no_other(
     queue.add(JPEG, "third.jpg")
     assert name_of(pull(url)) == "deadly.jpg"
     # When
-    clock.now += LEASE
+    clock.advance(LEASE)
     # Then
     assert pull_all(url) == ["second.jpg", "third.jpg", "deadly.jpg"]
 
@@ -261,7 +295,7 @@ def test_a_worker_is_not_given_what_it_has_on_disk_but_others_are(
     queue.add(JPEG, "known.jpg")
     etag = pull(url).headers["ETag"]
     queue.add(JPEG, "new.jpg")
-    clock.now += LEASE
+    clock.advance(LEASE)
     # When
     answers = [pull(url, **{"If-None-Match": etag}) for _ in range(2)]
     # Then
@@ -327,12 +361,12 @@ def test_a_late_result_counts_and_the_task_has_one_result(
     # Given
     record = record_of(queue.add(JPEG, "a.jpg"))
     slow = pull(url)
-    clock.now += LEASE
+    clock.advance(LEASE)
     if handed_on:
         pull(url)
     # When
     late = post(url, record, **{"X-Lease-Id": slow.headers["X-Lease-Id"]})
-    clock.now += LEASE
+    clock.advance(LEASE)
     # Then
     assert late.status_code == 201
     assert post(url, record | {"worker": "w2"}).status_code == 409
@@ -346,7 +380,7 @@ def test_a_late_answer_that_is_no_record_leaves_the_lease_of_another_alone(
     # Given
     task_id = queue.add(JPEG, "a.jpg")
     slow = pull(url)
-    clock.now += LEASE
+    clock.advance(LEASE)
     pull(url)
     # When
     late = post(url, {"task_id": task_id}, **{"X-Lease-Id": slow.headers["X-Lease-Id"]})

@@ -13,12 +13,13 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis import GenerationMode
 
-from worker.demo_server import MAX_RECORD_BYTES, DemoServer, ImageQueue, create_app
+from worker.demo_server import MAX_RECORD_BYTES, DemoServer, create_app
+from worker.image_queue import MemoryQueue
 
 TOKEN = "s3cret"
 MAX_IMAGE_BYTES = 2 * MAX_RECORD_BYTES
 
-QUEUE = ImageQueue()
+QUEUE = MemoryQueue()
 APP = create_app(QUEUE)
 # A request that is valid but for a header or a parameter nobody described must be accepted: proxies
 # add such. Schemathesis would count it as invalid, so it does not make any.

@@ -14,8 +14,9 @@ from tinydb import TinyDB
 from tests.photographs import SAMPLES
 from tests.scripted_server import RawServer, Reply, ScriptedServer, hang, reset
 from worker.config import Config, load_config
-from worker.demo_server import DemoServer, ImageQueue, create_app
+from worker.demo_server import DemoServer, create_app
 from worker.errors import DatabaseUnusable, RetryLater, ServerRefuses, UsageError
+from worker.image_queue import MemoryQueue
 from worker.scheduler import Metronome, run, run_once
 from worker.signals import Alarm
 
@@ -80,7 +81,7 @@ class Daemon:
 
 
 def test_images_are_drained_analysed_stored_and_posted(tmp_path: Path) -> None:
-    queue = ImageQueue(threshold=0.2)
+    queue = MemoryQueue(threshold=0.2)
     given = [queue.add(SAMPLES[name], name) for name in SAMPLES]
     with DemoServer(create_app(queue)) as server:
         config = configure(tmp_path, server.url, "server.results_path=/results")
@@ -96,7 +97,7 @@ def test_images_are_drained_analysed_stored_and_posted(tmp_path: Path) -> None:
 
 
 def test_a_changed_threshold_holds_for_the_next_image(tmp_path: Path) -> None:
-    queue = ImageQueue(threshold=0.01)
+    queue = MemoryQueue(threshold=0.01)
     with DemoServer(create_app(queue)) as server:
         config = configure(tmp_path, server.url, "server.results_path=/results")
         with Daemon(config) as daemon:
@@ -144,7 +145,7 @@ def test_torn_connections_do_not_end_it_either(
 def test_it_starts_with_a_server_that_is_not_there_and_uses_it_once_it_is(tmp_path: Path) -> None:
     with ScriptedServer() as reserved:
         port = reserved.port
-    queue = ImageQueue(threshold=0.2)
+    queue = MemoryQueue(threshold=0.2)
     given = queue.add(PHOTOGRAPH, "late.jpg")
     with Daemon(configure(tmp_path, f"http://127.0.0.1:{port}")) as daemon:
         time.sleep(0.5)

@@ -26,6 +26,7 @@ from worker.signals import Alarm
 
 EXIT_INTERRUPTED = 128 + 2
 FOLLOW_EVERY = 0.5  # seconds
+LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         print(
             f"{parser.prog}: the package {error.name} is missing; in the project's folder run: "
-            "python -m pip install -e '.[demo,train]'",
+            "python -m pip install -e '.[demo,train,redis,celery]'",
             file=sys.stderr,
         )
         return EXIT_USAGE
@@ -107,12 +108,29 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _demo_server(options: argparse.Namespace) -> int:
     alarm = new_alarm()
-    from worker.demo_server import DemoServer, ImageQueue, create_app, load_folder
+    from worker.config import TOKEN_VARIABLE
+    from worker.demo_server import DemoServer, create_app, load_folder
+    from worker.image_queue import DEFAULT_THRESHOLD, ImageQueue, MemoryQueue
+    from worker.server_token import read_token
 
-    queue = ImageQueue(threshold=options.threshold, lease_seconds=options.lease)
+    token = read_token(load(options).server)
+    if token is None and options.host not in LOOPBACK:
+        raise UsageError(
+            f"--host {options.host} lets other machines in: set {TOKEN_VARIABLE} or [server] "
+            "token_file, here and for the workers"
+        )
+    queue: ImageQueue
+    if options.queue:
+        from worker.redis_queue import RedisQueue
+
+        queue = RedisQueue(options.queue, threshold=options.threshold, lease_seconds=options.lease)
+    else:
+        start = DEFAULT_THRESHOLD if options.threshold is None else options.threshold
+        queue = MemoryQueue(threshold=start, lease_seconds=options.lease)
     for folder in options.folder:
         load_folder(queue, folder)
-    with DemoServer(create_app(queue), port=options.port) as server:
+    app = create_app(queue, token=token)
+    with DemoServer(app, host=options.host, port=options.port) as server:
         print(f"serving on {server.url}; stop with Ctrl-C", flush=True)
         while not alarm.stop_requested:
             alarm.wait(3600)

@@ -25,7 +25,7 @@ WORDS = {  # what a command does, and an example
         "demo",
     ),
     "demo-server": (
-        "the reference Flask server alone, on loopback",
+        "the reference Flask server alone",
         "demo-server pictures/ --port 5000 --threshold 0.3",
     ),
     "check": (
@@ -93,7 +93,15 @@ def build_parser() -> argparse.ArgumentParser:
     server = _add(commands, "demo-server")
     server.add_argument("folder", type=Path, nargs="*", help="folders of images to hand out")
     _number(server, "--port", int, 5000, "0: a free one")
-    _number(server, "--threshold", _fraction, 0.5, "0..1")
+    server.add_argument(
+        "--threshold", type=_fraction, help="0..1; default: 0.5, or what is in force in Redis"
+    )
+    server.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; default: this machine alone"
+    )
+    server.add_argument(
+        "--queue", metavar="URL", help="keep it in Redis, e.g. redis://127.0.0.1:6379/0"
+    )
     _number(server, "--lease", float, 60, "seconds until an image is handed on")
     _add(commands, "check")
     results = _add(commands, "results")

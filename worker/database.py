@@ -230,11 +230,17 @@ class Database:
 
         Raises DiskRefuses where the index cannot be brought up to date.
         """
+        return self.find(task_id) is not None
+
+    @_guarded
+    def find(self, task_id: str) -> dict[str, Any] | None:
+        """The record of a task that `knows` knows, else None. Raises DiskRefuses, too."""
         self._note()
-        return any(
-            find_record(self.path.with_name(place.name), place.at, place.size, task_id) is not None
-            for place in self._index.places(task_id)
-        )
+        for place in self._index.places(task_id):
+            file = self.path.with_name(place.name)
+            if (record := find_record(file, place.at, place.size, task_id)) is not None:
+                return record
+        return None
 
     @_guarded
     def owe_again(self, task_id: str, lease_id: str | None) -> None:

@@ -12,8 +12,9 @@ from worker.analyze import analyze_files, find_files
 from worker.config import Config, DatabaseConfig, ServerConfig
 from worker.database import read_records
 from worker.demo_images import Sample, sample_images
-from worker.demo_server import DemoServer, ImageQueue, create_app
+from worker.demo_server import DemoServer, create_app
 from worker.errors import UsageError
+from worker.image_queue import ImageQueue, MemoryQueue
 from worker.results import table_rows
 from worker.scheduler import run
 from worker.signals import Alarm
@@ -40,7 +41,7 @@ def demo(config: Config, alarm: Alarm, console: Console, output: Path) -> bool:
             (images / sample.name).write_bytes(sample.content)
     except OSError as error:
         raise UsageError(f"--output: cannot write to {output}: {error.strerror}") from error
-    queue = ImageQueue(threshold=FIRST_THRESHOLD)
+    queue = MemoryQueue(threshold=FIRST_THRESHOLD)
     with DemoServer(create_app(queue)) as server:
         sections = {
             "server": ServerConfig(url=server.url, results_path="/results"),

@@ -1,15 +1,10 @@
 """The reference server: a queue of images and a threshold, over HTTP as openapi.json describes it.
 
-It is kept in memory and ends with the process. What it promises, and other servers should:
+What its queue promises stands in `image_queue.py`; the queue in memory ends with the process, the
+one in Redis (`redis_queue.py`) can stand behind several servers at once.
 
-- An image is given to one worker at a time, under a lease, and goes to the back of the line, so
-  that one which kills its workers holds up nobody. Where the lease runs out without a result, it is
-  given out again: a new lease, the same task id.
-- A task has one result: the first complete record under its key. A record is complete in itself,
-  so it is welcome also after its lease ran out or was handed on; the second worker's gets 409.
-  Nothing else ends a lease early: no lease id, stale or not, acknowledges anything.
-- The ETag is the task id. An image whose ETag comes in If-None-Match is on that worker's disk: it
-  gets the next other one, or 204. There is no 304: it would hold up the images behind.
+The ETag is the task id. An image whose ETag comes in If-None-Match is on that worker's disk: it
+gets the next other one, or 204. There is no 304: it would hold up the images behind.
 """
 
 import base64
@@ -19,12 +14,8 @@ import json
 import logging
 import mimetypes
 import socket
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Container
-from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Thread
 from typing import Any, Self
 from urllib.parse import quote
 from uuid import uuid4
@@ -35,88 +26,11 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, Unauthorized
 from werkzeug.serving import make_server
 
-from worker.errors import UsageError
+from worker.errors import RetryLater, UsageError
+from worker.image_queue import UNKNOWN_TYPE, ImageQueue
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-UNKNOWN_TYPE = "application/octet-stream"
 MAX_RECORD_BYTES = 1_000_000
-
-
-@dataclass(frozen=True)
-class QueuedImage:
-    """An image and what goes with it. ``threshold`` is 0..1, or None where the server's holds."""
-
-    task_id: str
-    file_name: str
-    content_type: str
-    content: bytes
-    threshold: float | None
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class ImageQueue:
-    """Images that wait, are under lease, or are done; each call may come from any thread.
-
-    ``threshold`` (0..1) is the one in force; it may be set at any time. ``lease_seconds`` is how
-    long a worker has for one image, by ``clock`` (seconds that never run back).
-    """
-
-    threshold: float = 0.35
-    lease_seconds: float = 60.0
-    clock: Callable[[], float] = time.monotonic
-
-    def __post_init__(self) -> None:
-        self._lock = Lock()
-        # Each with the time from which it may be handed out, the next in line first.
-        self._open: OrderedDict[str, tuple[QueuedImage, float]] = OrderedDict()
-        self._records: dict[str, str] = {}
-
-    def add(
-        self, content: bytes, name: str, kind: str = UNKNOWN_TYPE, threshold: float | None = None
-    ) -> str:
-        """Put an image of media type ``kind`` at the end of the line; returns its task id."""
-        # Printable and short: it must fit into a header.
-        name = "".join(filter(str.isprintable, name))[-255:] or "image"
-        image = QueuedImage(str(uuid4()), name, kind, content, threshold)
-        with self._lock:
-            self._open[image.task_id] = (image, self.clock())
-        return image.task_id
-
-    def lease(self, known: Container[str] = ()) -> QueuedImage | None:
-        """Hand out the next image whose task id is not in ``known``; None where none waits."""
-        with self._lock:
-            now = self.clock()
-            for task_id, (image, free_from) in self._open.items():
-                if free_from <= now and task_id not in known:
-                    self._open[task_id] = (image, now + self.lease_seconds)
-                    self._open.move_to_end(task_id)
-                    return image
-        return None
-
-    def finish(self, task_id: str, record: str) -> bool:
-        """Keep a task's record (JSON text) and forget the image, whoever holds its lease.
-
-        Returns False, and keeps nothing, where the task has a record already. Raises KeyError for
-        a task that never was in this queue.
-        """
-        with self._lock:
-            if task_id in self._records:
-                return False
-            del self._open[task_id]
-            self._records[task_id] = record
-        return True
-
-    def records(self) -> list[str]:
-        """Every record (JSON text), in the order in which they came."""
-        with self._lock:
-            return list(self._records.values())
-
-    def counts(self) -> dict[str, int]:
-        """How many images are ``waiting``, ``leased`` and ``done``."""
-        with self._lock:
-            leased = sum(free_from > self.clock() for _, free_from in self._open.values())
-            waiting = len(self._open) - leased
-            return {"waiting": waiting, "leased": leased, "done": len(self._records)}
 
 
 def load_folder(queue: ImageQueue, path: Path) -> None:
@@ -133,7 +47,7 @@ def load_folder(queue: ImageQueue, path: Path) -> None:
 def create_app(
     queue: ImageQueue, *, token: str | None = None, max_image_bytes: int = 32_000_000
 ) -> Flask:
-    """The server over a queue, for any WSGI server that runs it in one process, threads or not.
+    """The server over a queue, for any WSGI server; over a MemoryQueue, in one process of it.
 
     With a ``token``, every request must carry ``Authorization: Bearer <token>``; an empty one
     raises UsageError. More than ``max_image_bytes`` in a body, or MAX_RECORD_BYTES, gets 413.
@@ -154,6 +68,11 @@ def create_app(
     def as_json(error: HTTPException) -> ResponseReturnValue:
         headers = [pair for pair in error.get_headers() if pair[0] != "Content-Type"]
         return {"error": error.description}, error.code or 500, headers
+
+    @app.errorhandler(RetryLater)
+    def try_again(error: RetryLater) -> ResponseReturnValue:
+        app.logger.error("%s", error)
+        return {"error": "the queue cannot serve at present"}, 503, {"Retry-After": "1"}
 
     @app.get("/")
     def status() -> ResponseReturnValue:
@@ -231,7 +150,7 @@ def create_app(
         try:
             stored = queue.finish(task_id, json.dumps(record))
         except KeyError:
-            abort(410, "no such task: this server forgets its tasks when it stops")
+            abort(410, "no such task, or the server forgot it when it stopped")
         if not stored:
             abort(409, "this task has its result already")
         return {"task_id": task_id}, 201

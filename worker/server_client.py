@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from worker import __version__
@@ -174,18 +175,32 @@ class ServerClient:
         return _pulled(offer, offer.task_id or _sha256(content), content, threshold)
 
     def _image_in_json(self, answer: Answer) -> PulledImage:
-        offer = read_offer(answer.headers)
         try:
             # Base64 makes four bytes of three; the rest is for the other keys.
-            body = _read(answer, self._server.max_image_bytes * 4 // 3 + MAX_TEXT)
-            document = json_object(body)
-            offer = read_offer(answer.headers, document)
+            document = json_object(_read(answer, self._server.max_image_bytes * 4 // 3 + MAX_TEXT))
+        except ImageLost as problem:
+            offer = read_offer(answer.headers)
+            if offer.task_id is None:
+                raise _nameless(problem) from problem
+            return _pulled(offer, offer.task_id, problem=problem)
+        return self.image_of(document, answer.headers)
+
+    def image_of(
+        self, document: Mapping[str, Any], headers: Mapping[str, str] = MappingProxyType({})
+    ) -> PulledImage:
+        """The image that an offer in JSON holds, or names by its URL, which is then downloaded.
+
+        Raises RetryLater (also as ServerUnreachable and ServerRefuses) where it must be offered or
+        downloaded again. What is wrong with the image itself comes back as its ``problem``.
+        """
+        offer = read_offer(headers, document)
+        try:
             threshold = offer.checked_threshold()
             content = self._content(document)
             _check_size(len(content), self._server.max_image_bytes)
         except ImageLost as problem:
             if offer.task_id is None:
-                raise RetryLater(f"image: the JSON names no task, and {problem}") from problem
+                raise _nameless(problem) from problem
             return _pulled(offer, offer.task_id, problem=problem)
         return _pulled(offer, offer.task_id or _sha256(content), content, threshold)
 
@@ -273,6 +288,10 @@ def _check_size(size: int, limit: int) -> None:
         raise ImageLost("too_large", "it is larger than [server] max_image_bytes allows")
     if size == 0:
         raise ImageLost("empty", "it has no bytes")
+
+
+def _nameless(problem: ImageLost) -> RetryLater:
+    return RetryLater(f"image: the JSON names no task, and {problem}")
 
 
 def _may_pass(status: int) -> bool:

@@ -1,0 +1,128 @@
+"""The reference server's queue of images: what it promises, and the one that is kept in memory.
+
+- An image is given to one worker at a time, under a lease. Where the lease runs out without a
+  result, the image is given out again, behind those that wait by then: one which kills its workers
+  holds up nobody.
+- A task has one result: the first record under its id, also where its lease ran out or was handed
+  on. Nothing else ends a lease early.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from threading import Lock
+from uuid import uuid4
+
+UNKNOWN_TYPE = "application/octet-stream"
+DEFAULT_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class QueuedImage:
+    """An image and what goes with it. ``threshold`` is 0..1, or None where the server's holds."""
+
+    task_id: str
+    file_name: str
+    content_type: str
+    content: bytes
+    threshold: float | None
+
+
+class ImageQueue(ABC):
+    """What the server needs of a queue; each call may come from any thread.
+
+    ``threshold`` (0..1) is the one in force; it may be set at any time. A queue that stands on
+    another program raises RetryLater from each call where that one cannot serve.
+    """
+
+    threshold: float
+
+    def add(
+        self, content: bytes, name: str, kind: str = UNKNOWN_TYPE, threshold: float | None = None
+    ) -> str:
+        """Put an image of media type ``kind`` at the end of the line; returns its task id."""
+        # Printable and short: it must fit into a header.
+        name = "".join(filter(str.isprintable, name))[-255:] or "image"
+        image = QueuedImage(str(uuid4()), name, kind, content, threshold)
+        self.put(image)
+        return image.task_id
+
+    @abstractmethod
+    def put(self, image: QueuedImage) -> None:
+        """Put an image with a task id of its own at the end of the line."""
+
+    @abstractmethod
+    def lease(self, known: Container[str] = ()) -> QueuedImage | None:
+        """Hand out the next image whose task id is not in ``known``; None where none waits."""
+
+    @abstractmethod
+    def finish(self, task_id: str, record: str) -> bool:
+        """Keep a task's record (JSON text) and forget the image, whoever holds its lease.
+
+        Returns False, and keeps nothing, where the task has a record already. Raises KeyError for
+        a task that never was in this queue.
+        """
+
+    @abstractmethod
+    def records(self) -> list[str]:
+        """Every record (JSON text), in the order in which they came."""
+
+    @abstractmethod
+    def counts(self) -> dict[str, int]:
+        """How many images are ``waiting``, ``leased`` and ``done``."""
+
+
+class MemoryQueue(ImageQueue):
+    """A queue that ends with the process.
+
+    ``threshold``: 0..1. ``lease_seconds`` is how long a worker has for one image, by ``clock``
+    (seconds that never run back).
+    """
+
+    def __init__(
+        self,
+        threshold: float = DEFAULT_THRESHOLD,
+        lease_seconds: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.threshold = threshold
+        self._lease_seconds = lease_seconds
+        self._clock = clock
+        self._lock = Lock()
+        # Each with the time from which it may be handed out, the next in line first.
+        self._open: OrderedDict[str, tuple[QueuedImage, float]] = OrderedDict()
+        self._records: dict[str, str] = {}
+
+    def put(self, image: QueuedImage) -> None:
+        with self._lock:
+            self._open[image.task_id] = (image, self._clock())
+
+    def lease(self, known: Container[str] = ()) -> QueuedImage | None:
+        with self._lock:
+            now = self._clock()
+            for task_id, (image, free_from) in self._open.items():
+                if free_from <= now and task_id not in known:
+                    self._open[task_id] = (image, now + self._lease_seconds)
+                    self._open.move_to_end(task_id)
+                    return image
+        return None
+
+    def finish(self, task_id: str, record: str) -> bool:
+        with self._lock:
+            if task_id in self._records:
+                return False
+            del self._open[task_id]
+            self._records[task_id] = record
+        return True
+
+    def records(self) -> list[str]:
+        with self._lock:
+            return list(self._records.values())
+
+    def counts(self) -> dict[str, int]:
+        with self._lock:
+            leased = sum(free_from > self._clock() for _, free_from in self._open.values())
+            waiting = len(self._open) - leased
+            return {"waiting": waiting, "leased": leased, "done": len(self._records)}
