@@ -77,7 +77,7 @@ def test_metrics_show_what_the_daemon_did(
     assert polls == expected | {"nothing": polls["nothing"]}
     assert seen["images_total outcome analyzed"] == seen["images_total outcome repeated"] == 1
     assert seen["images_total outcome not_an_image"] == 1
-    assert seen["faces_total"] == 1
+    assert seen["faces_total outcome named"] + seen["faces_total outcome unnamed"] == 1
     assert seen["threshold"] == 0.2
     assert seen["posts_pending"] == 2
     assert seen["backoff_seconds loop polling"] == 0
@@ -150,6 +150,13 @@ def test_the_limit_follows_the_longest_wait(interval: int, backoff: int, limit: 
 def test_each_fault_is_counted_under_its_name(error: RetryLater, outcome: str) -> None:
     assert outcome_of(error) == outcome
     assert outcome in OUTCOMES
+
+
+def test_a_face_counts_as_named_where_an_emotion_reached_the_threshold() -> None:
+    monitor = Monitor()
+    box = {"face_id": 1, "bbox": ["0", "0", "9", "9"], "confidence": 0.9}
+    monitor.recorded({"faces": [box | {"fear": 0.4}, box, box], "threshold": 0.3})
+    assert monitor.faces == {"named": 1, "unnamed": 2}
 
 
 def test_a_stage_that_fails_is_measured_too() -> None:

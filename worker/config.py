@@ -64,7 +64,9 @@ class ServerConfig(_Section):
         "(chmod 600); shown to url's host alone",
     )
     allowed_hosts: Words = Field(
-        (), description="other hosts (host or host:port) that an image_url may name, by commas"
+        (),
+        description="other hosts (host or host:port) that an image_url may name, by commas; of one "
+        "with a private address that address, or its network, too",
     )
     timeout: float = Field(
         30, gt=0, le=3600, description="seconds for one whole request, download included"

@@ -1,9 +1,9 @@
 """One HTTP request that keeps one deadline and hands out a bounded body, whatever the server does.
 
-A plain requests session bounds neither: its time-out holds for each read anew, and it reads the
-whole body of a redirect, however large, before it hands it over. It also takes passwords, proxies
-and certificate authorities from the environment; this one does not look there, not for proxies
-either, since a token must not pass through a host that worker.ini does not name.
+urllib3 alone, without a session around it: it looks neither for proxies nor for passwords or
+authorities in the environment, keeps no cookies and follows no redirect. A token must not pass
+through a host that worker.ini does not name. What it lacks is one deadline for a whole request: its
+time-out holds for each read anew, so a server that drips would never be done.
 """
 
 import http.client
@@ -12,18 +12,15 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 
-import requests
+import certifi
 import urllib3
-from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
@@ -32,8 +29,10 @@ from urllib3.util.connection import create_connection
 from worker.config import ServerConfig
 from worker.errors import RetryLater, ServerUnreachable, UsageError
 from worker.files import expect_private
+from worker.image_url import expect_public
 
 CHUNK = 65_536
+CONNECTIONS = 10  # to one server, kept open for the next requests
 
 # At lower levels urllib3 logs what the server sent, uncleaned, and with tracebacks.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -44,6 +43,8 @@ class _Exchange:
     """One request and its answer. ``deadline`` is a monotonic time."""
 
     deadline: float
+    ours: bool
+    allowed_hosts: Collection[str]
     connected: bool = False  # a connection was opened for it: none was left from before
     heard: bool = False  # the server sent at least one byte
 
@@ -54,7 +55,7 @@ class _Exchange:
         return left
 
 
-# How the socket, deep inside urllib3, learns the deadline of the request it works for.
+# How the socket, deep inside urllib3, learns of the request that it works for.
 _exchange: ContextVar[_Exchange] = ContextVar("exchange")
 
 
@@ -86,7 +87,7 @@ class _TimedResponse(http.client.HTTPResponse):
         self.fp: io.BufferedReader = io.BufferedReader(_TimedReader(sock, self.fp.detach()))
 
 
-class _TimedHTTPConnection(HTTPConnection):
+class _TimedConnection(HTTPConnection):
     response_class = _TimedResponse
 
     def _new_conn(self) -> socket.socket:
@@ -96,6 +97,8 @@ class _TimedHTTPConnection(HTTPConnection):
         # The look-up itself cannot be interrupted: the resolver's own limits hold for it.
         addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         for tried, (*_, address) in enumerate(addresses):
+            if not exchange.ours:
+                expect_public(str(address[0]), self.port, exchange.allowed_hosts)
             # One dead address of several must not use up the time of the others.
             share = exchange.time_left() / (len(addresses) - tried)
             try:
@@ -116,35 +119,16 @@ class _TimedHTTPConnection(HTTPConnection):
             super().send(data[start : start + CHUNK])
 
 
-class _TimedHTTPSConnection(_TimedHTTPConnection, HTTPSConnection):
+class _TimedTLSConnection(_TimedConnection, HTTPSConnection):
     pass
 
 
-class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _TimedHTTPConnection
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _TimedConnection
 
 
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TimedHTTPSConnection
-
-
-class _TimedAdapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-
-
-class _Session(requests.Session):
-    def __init__(self) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.headers.clear()
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, _TimedAdapter())
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """None, whatever the answer: a redirect that is not followed is not read either."""
+class _TLSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TimedTLSConnection
 
 
 class Answer:
@@ -167,18 +151,17 @@ class Answer:
 
         Raises RetryLater where it is cut short, damaged or not here by the deadline.
         """
-        chunks: list[bytes] = []
-        size = 0
+        body = bytearray()
         try:
-            while size <= limit:
-                chunk = self._response.read(min(CHUNK, limit + 1 - size), decode_content=True)
-                if not chunk:
-                    break
-                chunks.append(chunk)
-                size += len(chunk)
+            while len(body) <= limit and (
+                chunk := self._response.read(min(CHUNK, limit + 1 - len(body)), decode_content=True)
+            ):
+                body += chunk
         except (HTTPError, OSError) as error:
-            raise RetryLater(f"the answer broke off after {size} bytes: {_why(error)}") from error
-        return b"".join(chunks)
+            raise RetryLater(
+                f"the answer broke off after {len(body)} bytes: {_why(error)}"
+            ) from error
+        return bytes(body)
 
 
 class HttpDownload:
@@ -190,34 +173,33 @@ class HttpDownload:
     """
 
     def __init__(self, server: ServerConfig) -> None:
-        self._timeout = server.timeout
-        self._authorities = str(server.ca_file or DEFAULT_CA_BUNDLE_PATH)
-        # Certificate and key. If no key is named, a password would be asked for at the terminal.
-        self._certificate = (str(server.client_cert),) * 2 if server.client_cert else None
-        _check_files(self._authorities, server.client_cert)
-        self._session = _Session()
+        self._server = server
+        authorities, certificate = str(server.ca_file or certifi.where()), server.client_cert
+        _check_files(authorities, certificate)
+        what: dict[str, Any] = {"cert_reqs": "CERT_REQUIRED", "ca_certs": authorities}
+        # If no key is named, a password would be asked for at the terminal.
+        files = {"cert_file": str(certificate), "key_file": str(certificate)} if certificate else {}
+        self._to_us, self._to_others = (
+            urllib3.PoolManager(maxsize=CONNECTIONS, **what | shown) for shown in (files, {})
+        )
+        for manager in (self._to_us, self._to_others):
+            manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
     @contextmanager
     def request(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        *,
-        certified: bool,
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, *, ours: bool
     ) -> Iterator[Answer]:
         """Send one request; no redirect is followed. Only an idempotent one: it may be sent twice.
 
-        ``certified``: with ``client_cert``. Raises ServerUnreachable where no answer comes.
+        ``ours``: it goes to our own server, which sees ``client_cert`` and may have any address.
+        Raises ServerUnreachable where no answer comes, ImageLost where a host of others has an
+        address that is refused.
         """
-        exchange = _Exchange(time.monotonic() + self._timeout)
+        deadline = time.monotonic() + self._server.timeout
+        exchange = _Exchange(deadline, ours, self._server.allowed_hosts)
         context = _exchange.set(exchange)
-        certificate = self._certificate if certified else None
         try:
-            response = self._send(
-                exchange, method, url, headers=headers, data=body, cert=certificate
-            )
+            response = self._send(exchange, method, url, headers=headers, body=body)
             try:
                 yield Answer(response)
                 if (response.length_remaining or 0) <= CHUNK:
@@ -232,30 +214,26 @@ class HttpDownload:
     def _send(
         self, exchange: _Exchange, method: str, url: str, **what: Any
     ) -> urllib3.BaseHTTPResponse:
+        manager = self._to_us if exchange.ours else self._to_others
+        what |= {"retries": False, "redirect": False, "preload_content": False}
+        first = True
         while True:
             try:
-                response = self._session.request(
-                    method,
-                    url,
-                    timeout=self._timeout,
-                    allow_redirects=False,
-                    stream=True,
-                    # For each request: what a session holds gives way to the environment.
-                    verify=self._authorities,
-                    **what,
-                )
+                return manager.urlopen(method, url, timeout=self._server.timeout, **what)
             except (HTTPError, OSError, UnicodeError) as error:
                 # The server may close an idle connection at the moment it is used again.
-                stale = not isinstance(error, requests.Timeout) and not exchange.connected
-                if not stale or exchange.heard:
-                    raise ServerUnreachable(f"{_origin(url)}: {_why(error)}") from error
-            else:
-                answered: urllib3.BaseHTTPResponse = response.raw
-                return answered
+                stale = first and not exchange.connected and not exchange.heard
+                if not stale or time.monotonic() >= exchange.deadline:
+                    parts = parse_url(url)
+                    origin = f"{parts.scheme}://{parts.netloc}"
+                    raise ServerUnreachable(f"{origin}: {_why(error)}") from error
+                first = False
+                manager.clear()
 
     def close(self) -> None:
         """Close the connections that are kept open."""
-        self._session.close()
+        self._to_us.clear()
+        self._to_others.clear()
 
 
 def _check_files(authorities: str, certificate: Path | None) -> None:
@@ -275,11 +253,6 @@ def _check_files(authorities: str, certificate: Path | None) -> None:
         ) from error
     except OSError as error:
         raise UsageError(f"{source}: cannot be read: {error.strerror}") from error
-
-
-def _origin(url: str) -> str:
-    parts = parse_url(url)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _why(error: BaseException) -> str:
