@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.scripted_server import Reply, ScriptedServer
 from tests.test_cli import run_worker
 from tests.test_scheduler import Daemon, configure, photograph
+from worker import monitoring
 from worker.config import PROJECT, load_config
 from worker.errors import (
     DiskRefuses,
@@ -223,6 +224,14 @@ def test_the_documentation_names_every_metric_stage_and_outcome() -> None:
     own = {name for name in exported if not name.startswith(("process_", "stage_seconds_"))}
     for name in (*own, "stage_seconds", *STAGES, *OUTCOMES):
         assert re.search(rf"\b(emotion_worker_)?{name}\b", text), name
+
+
+def test_a_client_that_asks_for_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitoring, "MAX_QUIET", 0.1)
+    with serve("127.0.0.1:0", Monitor(), lambda: 0) as url:
+        port = int(url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as silent:
+            assert silent.recv(1) == b""
 
 
 def test_a_request_that_fails_is_logged_and_the_next_one_answered(

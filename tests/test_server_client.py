@@ -601,6 +601,12 @@ def test_a_server_that_is_not_there_is_unreachable(new_client: NewClient) -> Non
             new_client(url=url).pull_image()
 
 
+@pytest.mark.parametrize("url", ["http://a b", "http://a\x00b", "http://" + "ü" * 70])
+def test_a_url_that_is_none_is_named(new_client: NewClient, url: str) -> None:
+    with pytest.raises(UsageError, match=r"\[server\] url = http"):
+        new_client(url=url)
+
+
 def test_a_host_is_reached_at_any_of_its_addresses(new_client: NewClient) -> None:
     with ScriptedServer() as server:
         server.script("/image", Reply(204))
@@ -723,7 +729,7 @@ def test_the_threshold_is_pulled(server: ScriptedServer, client: ServerClient, b
     "body",
     [
         *("", "abc", "7", "-1", "true", "null", "NaN", "[0.5]", "[" * 9_000, "<html>0.5</html>"),
-        *('{"a": 0.5}', '{"threshold": "abc"}', "a" * 100_000),
+        *('{"a": 0.5}', '{"threshold": "abc"}', "a" * 100_000, " " * 20_000 + "0.5"),
     ],
 )
 def test_a_threshold_that_is_none_is_a_fault(

@@ -78,7 +78,7 @@ class ServerConfig(_Section):
     fallback_threshold: float = Field(
         0.5, ge=0, le=1, description="used where the server has no threshold (404)"
     )
-    token: SecretStr | None = Field(None, exclude=True)  # from the environment only
+    token: SecretStr | None = None  # from the environment only
 
     @field_validator("url")
     @classmethod

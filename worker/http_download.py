@@ -169,13 +169,18 @@ class HttpDownload:
 
     Connections are kept open between requests. Certificates are always verified: against
     ``ca_file`` alone where one is given, else against the authorities that certifi ships. It and
-    ``client_cert`` are read anew for each connection. Raises UsageError where one cannot be used.
+    ``client_cert`` are read anew for each connection. Raises UsageError where one of them, or the
+    URL, cannot be used.
     """
 
     def __init__(self, server: ServerConfig) -> None:
         self._server = server
         authorities, certificate = str(server.ca_file or certifi.where()), server.client_cert
         _check_files(authorities, certificate)
+        try:
+            parse_url(server.url)
+        except HTTPError as error:
+            raise UsageError(f"[server] url = {server.url}: {error}") from error
         what: dict[str, Any] = {"cert_reqs": "CERT_REQUIRED", "ca_certs": authorities}
         # If no key is named, a password would be asked for at the terminal.
         files = {"cert_file": str(certificate), "key_file": str(certificate)} if certificate else {}

@@ -30,7 +30,7 @@ def resolve_image_url(
         url = parse_url(urljoin(answered_by, image_url))
     except ValueError as error:
         raise _refused("is no URL") from error
-    if url.scheme not in USUAL_PORTS or not url.host:
+    if url.scheme not in USUAL_PORTS:
         raise _refused("is not http:// or https://")
     if url.auth:
         raise _refused("holds a user or a password")
