@@ -415,7 +415,7 @@ def test_an_allowed_name_leads_to_a_private_address_only_if_that_is_allowed_too(
     [
         *("10.0.0.1", "172.16.0.1", "192.168.0.1", "127.0.0.1", "169.254.169.254", "100.64.0.1"),
         *("0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1%eth0", "fc00::1"),
-        *("ff02::1", "::ffff:10.0.0.1", "::ffff:169.254.169.254"),
+        *("ff02::1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::ffff:100.64.0.1"),
     ],
 )
 def test_an_address_inside_our_network_is_no_public_one(address: str) -> None:
