@@ -177,7 +177,8 @@ def analyze_all(pipe: Connection, said: str) -> None:
 
     pipeline = Pipeline(load_config(environment={}))
     pipe.send(("ready", 0.0, 0))
-    while content := pipe.recv_bytes():
+    while True:
+        content = pipe.recv_bytes()  # also an empty one: damage may leave nothing of a file
         started = time.process_time()
         try:
             pipeline.analyze(content)

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.scripted_server import Reply, ScriptedServer
 from tests.test_cli import run_worker
 from tests.test_scheduler import Daemon, configure, photograph
+from worker import monitoring
 from worker.config import PROJECT, load_config
 from worker.errors import (
     DiskRefuses,
@@ -77,7 +78,7 @@ def test_metrics_show_what_the_daemon_did(
     assert polls == expected | {"nothing": polls["nothing"]}
     assert seen["images_total outcome analyzed"] == seen["images_total outcome repeated"] == 1
     assert seen["images_total outcome not_an_image"] == 1
-    assert seen["faces_total"] == 1
+    assert seen["faces_total outcome named"] + seen["faces_total outcome unnamed"] == 1
     assert seen["threshold"] == 0.2
     assert seen["posts_pending"] == 2
     assert seen["backoff_seconds loop polling"] == 0
@@ -152,6 +153,13 @@ def test_each_fault_is_counted_under_its_name(error: RetryLater, outcome: str) -
     assert outcome in OUTCOMES
 
 
+def test_a_face_counts_as_named_where_an_emotion_reached_the_threshold() -> None:
+    monitor = Monitor()
+    box = {"face_id": 1, "bbox": ["0", "0", "9", "9"], "confidence": 0.9}
+    monitor.recorded({"faces": [box | {"fear": 0.4}, box, box], "threshold": 0.3})
+    assert monitor.faces == {"named": 1, "unnamed": 2}
+
+
 def test_a_stage_that_fails_is_measured_too() -> None:
     monitor = Monitor()
     with pytest.raises(ServerBusy), monitor.stage("pull"):
@@ -216,6 +224,14 @@ def test_the_documentation_names_every_metric_stage_and_outcome() -> None:
     own = {name for name in exported if not name.startswith(("process_", "stage_seconds_"))}
     for name in (*own, "stage_seconds", *STAGES, *OUTCOMES):
         assert re.search(rf"\b(emotion_worker_)?{name}\b", text), name
+
+
+def test_a_client_that_asks_for_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitoring, "MAX_QUIET", 0.1)
+    with serve("127.0.0.1:0", Monitor(), lambda: 0) as url:
+        port = int(url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as silent:
+            assert silent.recv(1) == b""
 
 
 def test_a_request_that_fails_is_logged_and_the_next_one_answered(

@@ -35,12 +35,14 @@ from tests.scripted_server import (
 from worker import __version__
 from worker.config import ServerConfig
 from worker.errors import (
+    ImageLost,
     RetryLater,
     ServerBusy,
     ServerRefuses,
     ServerUnreachable,
     UsageError,
 )
+from worker.image_url import expect_public
 from worker.server_client import PulledImage, ServerClient
 
 TIMEOUT = 0.5
@@ -338,6 +340,10 @@ def test_an_allowed_host_is_asked_without_anything_of_ours(
         "//192.168.0.1/a",
         "http://localhost:{port}/1.png",
         "http://127.1:{port}/1.png",
+        "http://2130706433:{port}/1.png",
+        "http://0177.0.0.1:{port}/1.png",
+        "http://0x7f000001:{port}/1.png",
+        "http://[::ffff:127.0.0.1]:{port}/1.png",
         "https://127.0.0.1:{port}/1.png",
         "http://127.0.0.1:{other}/1.png",
         "http://127.0.0.1/1.png",
@@ -367,6 +373,59 @@ def test_an_image_url_to_anywhere_else_is_refused_and_not_asked(
         assert str(image.problem).isprintable() and len(str(image.problem)) < 400
         assert len(server.requests) == 1
         assert not other.requests
+
+
+@pytest.mark.parametrize(
+    ("listed", "kind"),
+    [
+        ((), "refused_url"),
+        (("127.0.0.2", "10.0.0.0/8", "127.0.0.1:1"), "refused_url"),
+        (("127.0.0.1",), None),
+        (("127.0.0.0/8",), None),
+    ],
+)
+def test_an_allowed_name_leads_to_a_private_address_only_if_that_is_allowed_too(
+    server: ScriptedServer,
+    new_client: NewClient,
+    monkeypatch: pytest.MonkeyPatch,
+    listed: tuple[str, ...],
+    kind: str | None,
+) -> None:
+    look_up = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *given, **named: look_up(
+            "127.0.0.1" if host == "pictures.example" else host, *given, **named
+        ),
+    )
+    with ScriptedServer() as other:
+        other.script("/1.png", Reply(200, b"png", PNG))
+        name = f"pictures.example:{other.port}"
+        server.script("/image", json_reply(image_url=f"http://{name}/1.png", task_id="task-1"))
+
+        image = pulled(new_client(allowed_hosts=(name, *listed)))
+
+        assert (image.problem and image.problem.kind) == kind
+        assert len(other.requests) == (kind is None)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("10.0.0.1", "172.16.0.1", "192.168.0.1", "127.0.0.1", "169.254.169.254", "100.64.0.1"),
+        *("0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1%eth0", "fc00::1"),
+        *("ff02::1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::ffff:100.64.0.1"),
+    ],
+)
+def test_an_address_inside_our_network_is_no_public_one(address: str) -> None:
+    with pytest.raises(ImageLost, match="private address"):
+        expect_public(address, 80, ("pictures.example", "8.8.8.8"))
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
+def test_any_other_address_is(address: str) -> None:
+    expect_public(address, 80, ())
 
 
 @pytest.mark.parametrize(
@@ -542,6 +601,12 @@ def test_a_server_that_is_not_there_is_unreachable(new_client: NewClient) -> Non
             new_client(url=url).pull_image()
 
 
+@pytest.mark.parametrize("url", ["http://a b", "http://a\x00b", "http://" + "ü" * 70])
+def test_a_url_that_is_none_is_named(new_client: NewClient, url: str) -> None:
+    with pytest.raises(UsageError, match=r"\[server\] url = http"):
+        new_client(url=url)
+
+
 def test_a_host_is_reached_at_any_of_its_addresses(new_client: NewClient) -> None:
     with ScriptedServer() as server:
         server.script("/image", Reply(204))
@@ -664,7 +729,7 @@ def test_the_threshold_is_pulled(server: ScriptedServer, client: ServerClient, b
     "body",
     [
         *("", "abc", "7", "-1", "true", "null", "NaN", "[0.5]", "[" * 9_000, "<html>0.5</html>"),
-        *('{"a": 0.5}', '{"threshold": "abc"}', "a" * 100_000),
+        *('{"a": 0.5}', '{"threshold": "abc"}', "a" * 100_000, " " * 20_000 + "0.5"),
     ],
 )
 def test_a_threshold_that_is_none_is_a_fault(

@@ -64,7 +64,9 @@ class ServerConfig(_Section):
         "(chmod 600); shown to url's host alone",
     )
     allowed_hosts: Words = Field(
-        (), description="other hosts (host or host:port) that an image_url may name, by commas"
+        (),
+        description="other hosts (host or host:port) that an image_url may name, by commas; of one "
+        "with a private address that address, or its network, too",
     )
     timeout: float = Field(
         30, gt=0, le=3600, description="seconds for one whole request, download included"
@@ -76,7 +78,7 @@ class ServerConfig(_Section):
     fallback_threshold: float = Field(
         0.5, ge=0, le=1, description="used where the server has no threshold (404)"
     )
-    token: SecretStr | None = Field(None, exclude=True)  # from the environment only
+    token: SecretStr | None = None  # from the environment only
 
     @field_validator("url")
     @classmethod

@@ -12,7 +12,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ from urllib3.util.connection import create_connection
 from worker.config import ServerConfig
 from worker.errors import RetryLater, ServerUnreachable, UsageError
 from worker.files import expect_private
+from worker.image_url import expect_public
 
 CHUNK = 65_536
 
@@ -44,6 +45,8 @@ class _Exchange:
     """One request and its answer. ``deadline`` is a monotonic time."""
 
     deadline: float
+    ours: bool
+    allowed_hosts: Collection[str]
     connected: bool = False  # a connection was opened for it: none was left from before
     heard: bool = False  # the server sent at least one byte
 
@@ -96,6 +99,8 @@ class _TimedHTTPConnection(HTTPConnection):
         # The look-up itself cannot be interrupted: the resolver's own limits hold for it.
         addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         for tried, (*_, address) in enumerate(addresses):
+            if not exchange.ours:
+                expect_public(str(address[0]), self.port, exchange.allowed_hosts)
             # One dead address of several must not use up the time of the others.
             share = exchange.time_left() / (len(addresses) - tried)
             try:
@@ -186,15 +191,21 @@ class HttpDownload:
 
     Connections are kept open between requests. Certificates are always verified: against
     ``ca_file`` alone where one is given, else against the authorities that certifi ships. It and
-    ``client_cert`` are read anew for each connection. Raises UsageError where one cannot be used.
+    ``client_cert`` are read anew for each connection. Raises UsageError where one of them, or the
+    URL, cannot be used.
     """
 
     def __init__(self, server: ServerConfig) -> None:
         self._timeout = server.timeout
+        self._allowed_hosts = server.allowed_hosts
         self._authorities = str(server.ca_file or DEFAULT_CA_BUNDLE_PATH)
         # Certificate and key. If no key is named, a password would be asked for at the terminal.
         self._certificate = (str(server.client_cert),) * 2 if server.client_cert else None
         _check_files(self._authorities, server.client_cert)
+        try:
+            parse_url(server.url)
+        except HTTPError as error:
+            raise UsageError(f"[server] url = {server.url}: {error}") from error
         self._session = _Session()
 
     @contextmanager
@@ -205,15 +216,17 @@ class HttpDownload:
         headers: Mapping[str, str],
         body: bytes | None,
         *,
-        certified: bool,
+        ours: bool,
     ) -> Iterator[Answer]:
         """Send one request; no redirect is followed. Only an idempotent one: it may be sent twice.
 
-        ``certified``: with ``client_cert``. Raises ServerUnreachable where no answer comes.
+        ``ours``: it goes to our own server, which sees ``client_cert`` and may have any address.
+        Raises ServerUnreachable where no answer comes, ImageLost where a host of others has an
+        address that is refused.
         """
-        exchange = _Exchange(time.monotonic() + self._timeout)
+        exchange = _Exchange(time.monotonic() + self._timeout, ours, self._allowed_hosts)
         context = _exchange.set(exchange)
-        certificate = self._certificate if certified else None
+        certificate = self._certificate if ours else None
         try:
             response = self._send(
                 exchange, method, url, headers=headers, data=body, cert=certificate

@@ -1,6 +1,8 @@
 """Where an image_url may lead: to the server itself, or to a host that worker.ini allows."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
+from contextlib import suppress
+from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import urljoin
 
 from urllib3.util import Url, parse_url
@@ -13,7 +15,7 @@ USUAL_PORTS = {"http": 80, "https": 443}
 
 
 def resolve_image_url(
-    image_url: str, answered_by: str, allowed_hosts: Iterable[str]
+    image_url: str, answered_by: str, allowed_hosts: Collection[str]
 ) -> tuple[str, bool]:
     """Give the whole URL, and whether it leads to the very origin that named it.
 
@@ -28,7 +30,7 @@ def resolve_image_url(
         url = parse_url(urljoin(answered_by, image_url))
     except ValueError as error:
         raise _refused("is no URL") from error
-    if url.scheme not in USUAL_PORTS or not url.host:
+    if url.scheme not in USUAL_PORTS:
         raise _refused("is not http:// or https://")
     if url.auth:
         raise _refused("holds a user or a password")
@@ -42,6 +44,27 @@ def resolve_image_url(
             "among [server] allowed_hosts"
         )
     return url.url, ours
+
+
+def expect_public(address: str, port: int, allowed_hosts: Collection[str]) -> None:
+    """Raise ImageLost where a host of others has an address inside our network, or on this machine.
+
+    ``address``: what its name was resolved to, just before it is connected to. Such an address has
+    to be among ``allowed_hosts`` itself, also as a network (``10.1.0.0/16``): whoever owns an
+    allowed name could otherwise lead us to cloud metadata or the neighbours.
+    """
+    ip = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv6Address):
+        ip = ip.ipv4_mapped or ip
+    if ip.is_global and not ip.is_multicast:
+        return
+    for name in allowed_hosts:
+        with suppress(ValueError):  # it is a name
+            if ip in ip_network(name.removesuffix(f":{port}").strip("[]")):
+                return
+    raise _refused(
+        f"leads to the private address {ip}, which is not among [server] allowed_hosts itself"
+    )
 
 
 def _origin(url: Url) -> tuple[str, str, int]:

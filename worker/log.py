@@ -26,7 +26,7 @@ class _JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry).replace("\x7f", "\\u007f")  # whatever is no ASCII is escaped
+        return json.dumps(entry)  # which escapes whatever is no printable ASCII
 
 
 def configure_logging(config: LogConfig) -> None:

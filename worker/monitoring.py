@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from worker import __version__
 from worker.config import Config
+from worker.emotions import EMOTIONS
 from worker.errors import (
     DiskRefuses,
     RetryLater,
@@ -60,7 +61,8 @@ class Monitor:
         self.network = network
         self.polls = Counter(dict.fromkeys(OUTCOMES, 0))
         self.images = Counter({"analyzed": 0, "repeated": 0})
-        self.faces = 0
+        self.faces = Counter({"named": 0, "unnamed": 0})
+        self.in_hand: Callable[[], int] = lambda: 0  # images pulled whose record is not on disk yet
         self.threshold: float | None = None
         self.backoff = {"polling": 0.0, "posting": 0.0}  # seconds; 0: no wait after a fault
         self.stages = {name: [0] * len(BUCKETS) for name in STAGES}
@@ -84,7 +86,8 @@ class Monitor:
         """An image's record is on disk."""
         error = record.get("error")
         self.images[error["type"] if error else "analyzed"] += 1
-        self.faces += len(record["faces"])
+        for face in record["faces"]:
+            self.faces["unnamed" if set(EMOTIONS).isdisjoint(face) else "named"] += 1
         if record["threshold"] is not None:
             self.threshold = record["threshold"]
 
@@ -201,12 +204,12 @@ class _Collector:
         for name, what, label, values in (
             ("polls", "polls by what came of them", "outcome", now.polls),
             ("images", "images by what came of them", "outcome", now.images),
+            ("faces", "faces by whether an emotion reached the threshold", "outcome", now.faces),
         ):
             counter = core.CounterMetricFamily(prefix + name, what, labels=[label])
             for key, value in list(values.items()):
                 counter.add_metric([key], value)
             yield counter
-        yield core.CounterMetricFamily(prefix + "faces", "faces found", now.faces)
         stages = core.HistogramMetricFamily(
             prefix + "stage_seconds", "duration of one stage of the work", labels=["stage"]
         )
@@ -223,6 +226,7 @@ class _Collector:
         yield backoff
         threshold = math.nan if now.threshold is None else now.threshold
         for name, what, figure in (
+            ("images_in_hand", "images pulled and not yet recorded", now.in_hand()),
             ("posts_pending", "results still to post", self._pending()),
             ("threshold", "threshold of the last image that had one", threshold),
             ("last_poll_timestamp_seconds", "end of the last poll, 0: none", now.last_poll),

@@ -50,6 +50,7 @@ class Poller:
         self._network = network
         self._stored = stored
         self._monitor = monitor or Monitor()
+        self._monitor.in_hand = lambda: bool(self._in_hand)
         self._kept_images = kept_images
         self._etag: str | None = None
         self._last_task: str | None = None

@@ -146,7 +146,7 @@ class ServerClient:
         self, method: str, path: str, headers: dict[str, str], body: bytes | None = None
     ) -> AbstractContextManager[Answer]:
         headers = self._own_headers() | headers
-        return self._http.request(method, self._server.url + path, headers, body, certified=True)
+        return self._http.request(method, self._server.url + path, headers, body, ours=True)
 
     def _own_headers(self) -> dict[str, str]:
         """What only our own server may see."""
@@ -216,7 +216,7 @@ class ServerClient:
             image_url, self._server.url + self._server.image_path, self._server.allowed_hosts
         )
         headers = (self._own_headers() if ours else FOR_ANYONE) | {"Accept": "image/*"}
-        with self._http.request("GET", url, headers, None, certified=ours) as answer:
+        with self._http.request("GET", url, headers, None, ours=ours) as answer:
             status = answer.status
             if status != 200 and not _may_pass(status) and not (ours and status in (401, 403)):
                 # Asked for again and again, one dead link would hold up all other images.
