@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.config import PROJECT, DetectionConfig
+from worker.errors import UsageError
 from worker.faces import Box
 from worker.preprocessing import Picture, crop_face
 
@@ -191,7 +192,12 @@ class FaceDetector:
 
 
 def load_cascade(name: str, stages: int) -> cv2.CascadeClassifier:
-    """The first ``stages`` stages of one of OpenCV's cascades; it has 20 to 26."""
+    """The first ``stages`` stages of one of OpenCV's cascades; it has 20 to 26.
+
+    Raises UsageError where this OpenCV does not ship it.
+    """
+    if not (CASCADES / name).is_file():
+        raise UsageError(f"OpenCV has no {name} in {CASCADES}; install opencv-python below 5")
     whole = ElementTree.parse(CASCADES / name).getroot()  # noqa: S314 (OpenCV's own file)
     parts, count = whole.find("cascade/stages"), whole.find("cascade/stageNum")
     assert parts is not None and count is not None
