@@ -49,7 +49,7 @@ class View:
     degrees: float = 0
 
 
-FRONT = View("haarcascade_frontalface_alt2.xml", stages=12)
+FRONT = View("haarcascade_frontalface_alt2.xml", stages=13)
 EVERY_SIDE = (
     View("haarcascade_frontalface_alt2.xml", stages=11),
     View("haarcascade_frontalface_default.xml", stages=13),
