@@ -1,7 +1,7 @@
 """face_net: is this a face at all? The second stage of the detector, 0.2 M parameters.
 
 It sees everything that the cascades let through, some dozens of windows a picture, so it is made to
-cost a twentieth of a millisecond for each. The blocks are those of `emotion_net`.
+cost little more than a tenth of a millisecond for each. The blocks are those of `emotion_net`.
 """
 
 from worker.networks.emotion_net import EmotionNet
