@@ -23,6 +23,7 @@ import flask
 import requests
 from tinydb import TinyDB
 
+from worker.analyst import Analysts
 from worker.config import Config, load_config
 from worker.demo_images import sample_images
 from worker.demo_server import DemoServer
@@ -130,7 +131,9 @@ def measure(backlog: int, images: int) -> dict[str, Any]:
 
         driver = threading.Thread(target=drive)
         driver.start()
-        run(configure(url, database), alarm)
+        config = configure(url, database)
+        with Analysts(config) as analysts:
+            run(config, alarm, analysts)
         driver.join()
 
     try:

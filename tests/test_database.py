@@ -1,5 +1,6 @@
 """The database: a TinyDB file after every append, one record a task, posts that are never lost."""
 
+import errno
 import json
 import logging
 import os
@@ -8,6 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -679,6 +681,69 @@ class TestPosts:
         with Database(path) as database:
             database.append(record("t1"))
             assert database.begin("t1") == 0
+
+
+class TestSeveralThreads:
+    def test_what_they_append_at_once_is_made_durable_together(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Given a slow disk, when eight threads append, then some share an fsync, and all is as if
+        they had come one by one."""
+        syncs: list[int] = []
+
+        def slow(file: int) -> None:
+            syncs.append(file)
+            time.sleep(0.05)
+
+        names = [f"t{number}" for number in range(40)]
+        with Database(path, owe=True) as database, ThreadPoolExecutor(8) as threads:
+            monkeypatch.setattr(os, "fsync", slow)
+            stored = list(threads.map(lambda name: database.append(record(name)), names))
+            again = list(threads.map(lambda name: database.append(record(name)), names))
+            assert all(map(database.knows, names))
+            assert database.owed_count() == 40
+        assert (stored, again) == ([True] * 40, [False] * 40)
+        assert len(syncs) < 25
+        documents = TinyDB(path).table("images").all()
+        assert sorted(document["task_id"] for document in documents) == sorted(names)
+        assert verify(path).sound
+
+    def test_of_one_task_from_two_threads_one_record_is_stored(self, path: Path) -> None:
+        with Database(path) as database, ThreadPoolExecutor(8) as threads:
+            stored = list(threads.map(lambda _: database.append(record("t1")), range(8)))
+        assert stored.count(True) == 1
+        assert len(TinyDB(path).table("images")) == 1
+
+    def test_a_disk_that_refuses_is_said_to_each_of_them(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(file: int) -> None:
+            time.sleep(0.05)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def append(name: str) -> str:
+            try:
+                return str(database.append(record(name)))
+            except DiskRefuses as error:
+                return str(error)
+
+        names = [f"t{number}" for number in range(8)]
+        with Database(path) as database, ThreadPoolExecutor(8) as threads:
+            monkeypatch.setattr(os, "fsync", refuse)
+            assert all("No space left" in said for said in threads.map(append, names))
+            monkeypatch.undo()
+            assert list(threads.map(append, names)) == ["True"] * 8
+        assert len(TinyDB(path).table("images")) == 8
+
+    def test_a_file_that_is_due_for_rotation_takes_no_more_than_fits(self, path: Path) -> None:
+        size = len(json.dumps(record("t00")))
+        rotation = Rotation(max_bytes=5 * size)
+        names = [f"t{number:02}" for number in range(30)]
+        with Database(path, rotation=rotation) as database, ThreadPoolExecutor(8) as threads:
+            assert all(threads.map(lambda name: database.append(record(name)), names))
+        files = [path, *path.parent.glob("results.*.json")]
+        assert all(file.stat().st_size <= 5 * size for file in files)
+        assert sum(len(TinyDB(file).table("images")) for file in files) == 30
 
 
 class TestOneWriter:

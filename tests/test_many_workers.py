@@ -14,6 +14,7 @@ import pytest
 
 from tests.photographs import SAMPLES
 from tests.redis_server import redis_server
+from tests.shared_analysts import shared_analysts
 from worker.config import PROJECT, load_config
 from worker.database import read_records, repair
 from worker.demo_server import DemoServer, create_app
@@ -50,7 +51,7 @@ class Daemon:
     def __init__(self, flags: list[str]) -> None:
         self.alarm = Alarm()
         config = load_config(environment={}, flags=flags)
-        self._thread = threading.Thread(target=run, args=(config, self.alarm))
+        self._thread = threading.Thread(target=run, args=(config, self.alarm, shared_analysts()))
         self._thread.start()
 
     def end(self) -> None:

@@ -2,7 +2,10 @@
 
 import json
 import logging
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -202,10 +205,10 @@ def test_a_record_that_could_not_be_stored_is_stored_before_anything_new_is_pull
         with pytest.raises(RetryLater, match="no space left"):
             bench.poller.step()
     assert len(bench.analysed) == 1
-    assert bench.poller.held_task == "t1"
+    assert bench.poller.held_tasks == ["t1"]
     full.clear()
     assert bench.poller.step() is Found.IMAGE
-    assert bench.poller.held_task is None
+    assert bench.poller.held_tasks == []
     assert [record["task_id"] for record in bench.records()] == ["t1"]
     assert len([r for r in bench.server.requests if r.path == "/image"]) == 1
 
@@ -232,6 +235,65 @@ def test_an_image_that_ended_the_process_twice_is_recorded_as_an_error(
     assert [record["error"]["type"] for record in last.records()] == ["crashed"]
     assert last.analysed == []
     last.database.close()
+
+
+def test_an_image_that_another_poll_has_in_hand_is_not_analysed_twice(bench: Bench) -> None:
+    """Given a server that offers an image until its result came, when two polls get it at once."""
+    bench.server.script("/image", image("t1", X_Lease_Id="l1"), image("t1", X_Lease_Id="l2"))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def analyze(content: bytes) -> Analysis:
+        bench.analysed.append(content)
+        begun.set()
+        assert go_on.wait(10)
+        return ANALYSIS
+
+    bench.poller._analyze = analyze
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(bench.poller.step)
+        assert begun.wait(10)
+        second = threads.submit(bench.poller.step)
+        until_asked(bench, 2)
+        go_on.set()
+        assert (first.result(), second.result()) == (Found.IMAGE, Found.NOTHING)
+    assert len(bench.analysed) == 1
+    assert [record["task_id"] for record in bench.records()] == ["t1"]
+
+
+def test_an_image_that_may_have_ended_the_process_is_analysed_alone(bench: Bench) -> None:
+    names = [f"t{number}" for number in range(8)]
+    headers = {"Content-Type": "image/png"}
+    bench.server.script(
+        "/image",
+        *[Reply(body=name.encode(), headers={**headers, "X-Task-Id": name}) for name in names],
+    )
+    bench.database.begin("t3")
+    analysing: set[bytes] = set()
+    together: list[set[bytes]] = []
+
+    def analyze(content: bytes) -> Analysis:
+        analysing.add(content)
+        time.sleep(0.1)
+        together.append(set(analysing))
+        time.sleep(0.1)
+        analysing.remove(content)
+        return ANALYSIS
+
+    bench.poller._analyze = analyze
+    bench.poller._free = threading.Semaphore(4)
+    with ThreadPoolExecutor(4) as threads:
+        for found in [threads.submit(bench.poller.step) for _ in names]:
+            assert found.result() is Found.IMAGE
+    assert [tasks for tasks in together if b"t3" in tasks] == [{b"t3"}]
+    assert any(len(tasks) > 1 for tasks in together)
+    assert sorted(record["task_id"] for record in bench.records()) == names
+
+
+def until_asked(bench: Bench, times: int) -> None:
+    deadline = time.monotonic() + 10
+    while sum(request.path == "/image" for request in bench.server.requests) < times:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_the_log_has_one_line_an_image(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -213,3 +213,40 @@ def test_a_backlog_is_worked_off_when_no_image_comes(
     poster = backlog_of_20(server, database)
     until(lambda: database.owed_count() == 0)
     poster.stop()
+
+
+def test_a_server_that_is_far_away_gets_several_at_once(
+    server: ScriptedServer, database: Database
+) -> None:
+    server.script("/results", Reply(201, delay=0.5))
+    for number in range(12):
+        database.append(record(f"t{number}"))
+    poster = Poster(client(server), database, max_backoff=1, ended=lambda: None, at_once=4)
+    started = time.monotonic()
+    poster.start()
+    until(lambda: database.owed_count() == 0)
+    poster.stop()
+    assert time.monotonic() - started < 12 * 0.5 * 0.7
+    assert sorted(keys(server)) == sorted(f"t{number}" for number in range(12))
+
+
+def test_of_several_at_once_one_that_fails_is_tried_again_and_the_others_are_not(
+    server: ScriptedServer, database: Database
+) -> None:
+    failed: list[str] = []
+
+    def answer(request: Any) -> Reply:
+        key = request.headers["Idempotency-Key"]
+        if key == "t1" and not failed:
+            failed.append(key)
+            return Reply(500)
+        return Reply(201)
+
+    server.script("/results", answer)
+    for number in range(4):
+        database.append(record(f"t{number}"))
+    poster = Poster(client(server), database, max_backoff=1, ended=lambda: None, at_once=4)
+    poster.start()
+    until(lambda: database.owed_count() == 0)
+    poster.stop()
+    assert sorted(keys(server)) == ["t0", "t1", "t1", "t2", "t3"]

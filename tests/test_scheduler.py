@@ -13,6 +13,7 @@ from tinydb import TinyDB
 
 from tests.photographs import SAMPLES
 from tests.scripted_server import RawServer, Reply, ScriptedServer, hang, reset
+from tests.shared_analysts import shared_analysts
 from worker.config import Config, load_config
 from worker.demo_server import DemoServer, create_app
 from worker.errors import DatabaseUnusable, RetryLater, ServerRefuses, UsageError
@@ -59,7 +60,7 @@ class Daemon:
 
     def _run(self, config: Config) -> None:
         try:
-            run(config, self.alarm)
+            run(config, self.alarm, shared_analysts())
         except BaseException as error:  # noqa: BLE001 - shown by the test that waits for it
             self.problem = error
 
@@ -179,11 +180,11 @@ def test_wrong_weights_end_it_at_once_and_a_locked_file_too(tmp_path: Path) -> N
     config = configure(tmp_path, "http://127.0.0.1:1")
     with pytest.raises(UsageError, match="there is no file"):
         flag = "classification.weights=none.safetensors"
-        run(configure(tmp_path, "http://127.0.0.1:1", flag), Alarm())
+        run(configure(tmp_path, "http://127.0.0.1:1", flag), Alarm(), shared_analysts())
     with Daemon(config) as daemon:
         daemon.until(lambda: (tmp_path / "results.json").exists())
         with pytest.raises(DatabaseUnusable, match=r"results\.json"):
-            run(config, Alarm())
+            run(config, Alarm(), shared_analysts())
 
 
 def test_once_drains_posts_and_says_what_is_still_owed(
@@ -192,19 +193,19 @@ def test_once_drains_posts_and_says_what_is_still_owed(
     server.script("/image", photograph("t1"), photograph("t2"), Reply(204))
     server.script("/results", Reply(201), Reply(503))
     config = configure(tmp_path, server.url, "server.results_path=/results")
-    assert run_once(config, Alarm()) == 1
+    assert run_once(config, Alarm(), shared_analysts()) == 1
     assert tasks(tmp_path) == ["t1", "t2"]
     server.script("/results", Reply(201))
-    assert run_once(config, Alarm()) == 0
+    assert run_once(config, Alarm(), shared_analysts()) == 0
 
 
 def test_once_ends_at_the_first_fault(server: ScriptedServer, tmp_path: Path) -> None:
     server.script("/image", Reply(500))
     with pytest.raises(RetryLater, match="500"):
-        run_once(configure(tmp_path, server.url), Alarm())
+        run_once(configure(tmp_path, server.url), Alarm(), shared_analysts())
     server.script("/image", Reply(403))
     with pytest.raises(ServerRefuses, match="token_file"):
-        run_once(configure(tmp_path, server.url), Alarm())
+        run_once(configure(tmp_path, server.url), Alarm(), shared_analysts())
     assert len(server.requests) == 2
 
 

@@ -21,7 +21,15 @@ from worker.cli_setup import (
     load,
     new_alarm,
 )
-from worker.errors import DiskRefuses, RetryLater, ServerRefuses, Stop, UsageError, WorkerError
+from worker.errors import (
+    DiskRefuses,
+    RetryLater,
+    ServerRefuses,
+    Stop,
+    UsageError,
+    WorkerError,
+    package_missing,
+)
 from worker.signals import Alarm
 
 EXIT_INTERRUPTED = 128 + 2
@@ -42,11 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return exit_code(error)
     except ModuleNotFoundError as error:
-        print(
-            f"{parser.prog}: the package {error.name} is missing; in the project's folder run: "
-            "python -m pip install -e '.[demo,train,redis,celery]'",
-            file=sys.stderr,
-        )
+        print(f"{parser.prog}: {package_missing(error)}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -75,17 +79,23 @@ def _run(options: argparse.Namespace) -> int:
     alarm = Alarm()
     alarm.install(hangup=True)
     config = configure(options)
-    from worker.scheduler import run
+    from worker.analyst import Analysts
 
-    run(config, alarm, lambda: load(options))
+    with Analysts(config) as analysts:  # it loads while the rest is imported
+        from worker.scheduler import run
+
+        run(config, alarm, analysts, lambda: load(options))
     return 0
 
 
 def _once(options: argparse.Namespace) -> int:
     alarm, config = new_alarm(), configure(options)
-    from worker.scheduler import run_once
+    from worker.analyst import Analysts
 
-    owed = run_once(config, alarm)
+    with Analysts(config) as analysts:
+        from worker.scheduler import run_once
+
+        owed = run_once(config, alarm, analysts)
     if owed:
         print(f"{owed} results are still to post", file=sys.stderr)
     return EXIT_FAILED if owed else 0

@@ -84,6 +84,7 @@ def _train(options: argparse.Namespace) -> int:
         side=options.side,
         initial=options.init,
         teacher=options.teacher,
+        dropout=options.dropout,
         bfloat16=options.bfloat16,
     )
     with show_training(options.epochs) as report:

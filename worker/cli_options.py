@@ -161,6 +161,8 @@ def build_parser() -> argparse.ArgumentParser:
         "begin with these weights; vgg_net also with a .pth of torchvision's VGG (ImageNet)",
     )
     _path(train, "--teacher", "FILE", "weights to learn from as well")
+    words = "0..1, of every dropout layer; default: the network's own"
+    train.add_argument("--dropout", type=_fraction, help=words)
     _flag(train, "--bfloat16", "faster, on a CPU that computes in this format")
     train.add_argument(
         "--prepare",

@@ -115,7 +115,16 @@ class WorkerConfig(_Section):
     max_backoff: float = Field(
         60, ge=1, le=86_400, description="seconds; the longest wait after faults"
     )
-    prefetch: int = Field(0, ge=0, le=0, description="images pulled ahead; not built yet: only 0")
+    prefetch: int = Field(
+        3, ge=0, le=64, description="images pulled ahead, so that the network is never waited for"
+    )
+    parallel: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="images analysed at the same time, each by a process of its own: a CPU core "
+        "and about 300 MB for each",
+    )
 
 
 class DetectionConfig(_Section):

@@ -43,7 +43,6 @@ from worker.database_reader import (
     Block,
     find_record,
     follow_records,
-    json_task_ids,
     read_records,
     rotated_files,
     task_id_of,
@@ -66,6 +65,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+SEPARATOR = 20  # bytes at most between two documents, the number of the second one included
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -82,6 +83,16 @@ class Owed:
     failures: int
     record: dict[str, Any]
     sequence: int
+
+
+@dataclass(eq=False)
+class _Entry:
+    """A record that a thread waits to have stored. ``outcome``: whether it was, or why not."""
+
+    text: str
+    task_id: str | None
+    lease_id: str | None
+    outcome: bool | OSError | None = None
 
 
 def _guarded(
@@ -120,6 +131,7 @@ class Database:
         self._mutex = threading.RLock()
         self._torn_bytes: int | None = None
         self._unnoted: list[Callable[[], None]] = []
+        self._waiting: list[_Entry] = []
         self._close_file: Callable[[], None] = lambda: None
         if not self.path.parent.is_dir():
             raise DatabaseUnusable(f"cannot use {path}: there is no folder {self.path.parent}")
@@ -185,31 +197,83 @@ class Database:
             self._catch_up()
             return action()
 
-    @_guarded
     def append(self, record: Mapping[str, Any], *, lease_id: str | None = None) -> bool:
         """Store a record, durably on return; it is owed where ``owe`` and it has a task id.
 
-        Returns False, and stores nothing, where its task is recorded already. Raises DiskRefuses
-        (the file is as it was), ValueError or TypeError for what JSON cannot hold, NaN included.
+        What several threads append meanwhile is made durable together. Returns False, and stores
+        nothing, where its task is recorded already. Raises DiskRefuses (the file is as it was),
+        ValueError or TypeError for what JSON cannot hold, NaN included.
         """
-        self._note()
         text = json.dumps(dict(record), allow_nan=False)
-        task_id = task_id_of(record)
-        if task_id is not None and self.knows(task_id):
-            return False
-        month, size = month_of(time.time()), self._file.end + len(text) + len(CLOSE)
-        if not self._file.empty and self._rotation.is_due(size, self._month, month):
+        entry = _Entry(text, task_id_of(record), lease_id)
+        self._waiting.append(entry)
+        try:
+            return self._store_waiting(entry)
+        finally:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+
+    @_guarded
+    def _store_waiting(self, own: _Entry) -> bool:
+        """The first of the threads that wait stores for all of them."""
+        if own.outcome is None:
+            self._note()
+            fresh: dict[str | int, _Entry] = {}
+            for entry in list(self._waiting):
+                task_id = entry.task_id
+                if task_id is None:
+                    fresh[id(entry)] = entry
+                elif task_id in fresh or self.knows(task_id):
+                    self._settle([entry], outcome=False)
+                else:
+                    fresh[task_id] = entry
+            left = list(fresh.values())
+            while left:
+                group = self._that_fit(left)
+                left = left[len(group) :]
+                self._append_group(group)
+        if isinstance(own.outcome, OSError):
+            raise own.outcome
+        return bool(own.outcome)
+
+    def _settle(self, entries: list[_Entry], outcome: bool | OSError) -> None:
+        for entry in entries:
+            entry.outcome = outcome
+            self._waiting.remove(entry)
+
+    def _that_fit(self, entries: list[_Entry]) -> list[_Entry]:
+        """As many as the file takes before a new one is due, one at least; begins that one."""
+        month = month_of(time.time())
+
+        def due(entries: list[_Entry]) -> bool:
+            added = sum(len(entry.text) + SEPARATOR for entry in entries)
+            size = self._file.end + added + len(CLOSE)
+            return self._rotation.is_due(size, self._month, month)
+
+        if not self._file.empty and due(entries[:1]):
             self._rotate()
-        at, size = self._file.append(text)
         self._month = month
-        block = Block(at, size, json_task_ids([record]), self._file.top)
+        fit = len(entries)
+        while fit > 1 and due(entries[:fit]):
+            fit -= 1
+        return entries[:fit]
+
+    def _append_group(self, group: list[_Entry]) -> None:
+        try:
+            at, size = self._file.append([entry.text for entry in group])
+        except OSError as error:
+            self._settle(group, error)
+            return
+        task_ids = json.dumps([entry.task_id for entry in group if entry.task_id is not None])
+        block = Block(at, size, task_ids.encode(), self._file.top)
         self._unnoted.append(partial(self._index.add, self.path.name, block, self._file.anchor))
-        if self.owe and task_id is not None:
-            self._unnoted.append(partial(self._index.owe, task_id, lease_id))
-        # The record is durable: what the index cannot take now, it takes before the next append.
+        for entry in group:
+            if self.owe and entry.task_id is not None:
+                self._unnoted.append(partial(self._index.owe, entry.task_id, entry.lease_id))
+        self._settle(group, outcome=True)
+        # They are durable: what the index cannot take now, it takes before the next append.
         with suppress(sqlite3.Error):
             self._note()
-        return True
 
     def _note(self) -> None:
         if self._unnoted:
@@ -252,23 +316,29 @@ class Database:
         if self.owe:
             self._index.owe(task_id, lease_id)
 
-    @_guarded
     def next_owed(self, *, after: int | None = None) -> Owed | None:
-        """The next record to post, or None: oldest first, but behind the others after each fifth
-        failure. None, too, while ``owe`` is False.
+        """The first of what `owed` gives, or None."""
+        return next(iter(self.owed(1, after=after)), None)
 
-        With ``after``: by age alone, the oldest whose ``sequence`` is larger. So each can be tried
+    @_guarded
+    def owed(self, most: int, *, after: int | None = None) -> list[Owed]:
+        """The next records to post, ``most`` at most: oldest first, but behind the others after
+        each fifth failure. None at all while ``owe`` is False.
+
+        With ``after``: by age alone, those whose ``sequence`` is larger. So each can be tried
         once: begin with 0, and pass the ``sequence`` of the last one. Raises DiskRefuses.
         """
-        while self.owe and (found := self._index.next_owed(after)):
-            place, failures, lease_id = found
-            file = self.path.with_name(place.name)
-            record = find_record(file, place.at, place.size, place.task_id)
-            if record is not None:
-                return Owed(place.task_id, lease_id, failures, record, place.seq)
-            logger.error("task=%s cannot be posted: it is not in %s", place.task_id, file)
-            self._index.forget(place.seq)
-        return None
+        found: list[Owed] = []
+        while self.owe and not found and (rows := self._index.owed(most, after)):
+            for place, failures, lease_id in rows:
+                file = self.path.with_name(place.name)
+                record = find_record(file, place.at, place.size, place.task_id)
+                if record is not None:
+                    found.append(Owed(place.task_id, lease_id, failures, record, place.seq))
+                    continue
+                logger.error("task=%s cannot be posted: it is not in %s", place.task_id, file)
+                self._index.forget(place.seq)
+        return found
 
     @_guarded
     def mark_posted(self, task_id: str) -> None:
@@ -304,6 +374,11 @@ class Database:
         it. Raises DiskRefuses.
         """
         return self._index.begin(task_id)
+
+    @_guarded
+    def begun(self, task_id: str) -> int:
+        """How often `begin` was called for a task that has no record. Raises DiskRefuses."""
+        return self._index.begun(task_id)
 
     def close(self) -> None:
         """Close the files and give the lock back; a second call does nothing."""

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -143,22 +143,23 @@ class RecordFile:
         """Whether "images" holds no document."""
         return self.anchor.endswith(b"{")
 
-    def append(self, text: str) -> tuple[int, int]:
-        """Append the document whose JSON is ``text``; durable on return. Returns place and size.
+    def append(self, texts: Sequence[str]) -> tuple[int, int]:
+        """Append the documents whose JSON is in ``texts``, with one write; durable on return.
 
-        Raises OSError where the disk refuses; the file is then as it was.
+        Returns place and size of all together. Raises OSError where the disk refuses; the file is
+        then as it was.
         """
         if self._spoiled:
             self._restore()
-        separator = "" if self.empty else ", "
-        data = f'{separator}"{self.top + 1}": {text}'.encode()
+        numbered = [f'"{number}": {text}' for number, text in enumerate(texts, self.top + 1)]
+        data = ("" if self.empty else ", ").encode() + ", ".join(numbered).encode()
         try:
             self._write(data + CLOSE)
         except BaseException:
             self._undo()
             raise
         at, self.end = self.end, self.end + len(data)
-        self.top += 1
+        self.top += len(texts)
         self.anchor = (self.anchor + data)[-ANCHOR:]
         return at, len(data)
 

@@ -185,7 +185,7 @@ class Index:
         return self._db.execute(query, values).fetchone()[0]
 
     def add(self, name: str, block: Block, anchor: bytes) -> None:
-        """Note a record just appended to file ``name``; its task is no longer begun."""
+        """Note records just appended to file ``name``; their tasks are no longer begun."""
         file = self._value("SELECT id FROM files WHERE name = ?", name)
         self._add(file, block)
         self._reach(file, block.at + block.size, block.top, anchor)
@@ -241,20 +241,20 @@ class Index:
         """Where all records are said to stand, oldest first."""
         return self._places("ORDER BY seq")
 
-    def next_owed(self, after: int | None) -> tuple[Place, int, str | None] | None:
+    def owed(self, most: int, after: int | None) -> list[tuple[Place, int, str | None]]:
         """Place, failures and lease of the first in line; or, by age, of the oldest whose ``seq``
-        is larger than ``after``."""
+        is larger than ``after``; ``most`` of them at most."""
         if after is None:
             where = "state = 1 ORDER BY turn"
         else:
             where = "+state = 1 AND seq > ? ORDER BY seq"
-        query = f"SELECT seq, failures, lease_id FROM posts WHERE {where} LIMIT 1"  # noqa: S608
-        found = self._db.execute(query, () if after is None else (after,)).fetchone()
-        if found is None:
-            return None
-        seq, failures, lease = found
-        (place,) = self._places("WHERE seq = ?", seq)
-        return place, failures, None if lease is None else text_of(lease)
+        query = f"SELECT seq, failures, lease_id FROM posts WHERE {where} LIMIT ?"  # noqa: S608
+        rows = self._db.execute(query, (most,) if after is None else (after, most)).fetchall()
+        found = []
+        for seq, failures, lease in rows:
+            (place,) = self._places("WHERE seq = ?", seq)
+            found.append((place, failures, None if lease is None else text_of(lease)))
+        return found
 
     def _places(self, rest: str, *values: object) -> Iterator[Place]:
         query = f"""SELECT seq, task_id, name, at, size FROM records
@@ -280,6 +280,11 @@ class Index:
             (_blob(task_id),),
         ).fetchall()
         return int(rows[0][0])
+
+    def begun(self, task_id: str) -> int:
+        """How often a task was begun."""
+        query = "SELECT ifnull(max(times), 0) FROM begun WHERE task_id = ?"
+        return int(self._value(query, _blob(task_id)))
 
     def duplicates(self) -> int:
         """The number of records whose task is recorded before."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import requests
 from rich.console import Console
 
+from worker.analyst import Analysts
 from worker.analyze import analyze_files, find_files
 from worker.config import Config, DatabaseConfig, ServerConfig
 from worker.database import read_records
@@ -52,7 +53,8 @@ def demo(config: Config, alarm: Alarm, console: Console, output: Path) -> bool:
         feeder = threading.Thread(target=_feed, args=(queue, server.url, samples, alarm))
         feeder.start()
         try:
-            run(config, alarm)
+            with Analysts(config) as analysts:
+                run(config, alarm, analysts)
         finally:
             alarm.stop()
             feeder.join()

@@ -135,7 +135,12 @@ class FaceDetector:
         height, width = gray.shape
         detections = [
             Detection(_inside(group.box, width, height), group.confidence)
-            for group in group_windows(windows, self.score(gray, windows), self.settings.evidence)
+            for group in group_windows(
+                windows,
+                self.score(gray, windows),
+                self.settings.evidence,
+                self.settings.min_confidence,
+            )
             if group.confidence >= self.settings.min_confidence
             and group.size >= self.settings.min_neighbors
         ]
@@ -221,17 +226,21 @@ class Group:
     size: int
 
 
-def group_windows(windows: Windows, scores: NDArray[np.floating], evidence: int = 3) -> list[Group]:
+def group_windows(
+    windows: Windows, scores: NDArray[np.floating], evidence: int = 3, least: float = 0.0
+) -> list[Group]:
     """One group for each face, the surest first.
 
     ``windows``: ``(n, 4)``; ``scores``: ``(n,)``, 0..1. The best window that is left takes those
     that overlap it into its group. The confidence comes from the mean log-odds of the best
     ``evidence`` windows of a group, where MISSING stands for each that it lacks. Of two groups, one
     within the other, the surer one stays: a part of a face looks like a face to a cascade.
+
+    Groups that cannot have the confidence ``least``, since no window of them has, are left out.
     """
     left = np.argsort(-scores, kind="stable")
     groups = []
-    while len(left):
+    while len(left) and scores[left[0]] >= least:
         same = overlaps(windows[left[0]], windows[left]) >= SAME_FACE
         members, left = left[same], left[~same]
         box = np.average(windows[members], axis=0, weights=scores[members] + 1e-9)

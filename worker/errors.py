@@ -52,6 +52,9 @@ class ImageLost(WorkerError):
         super().__init__(message)
         self.kind = kind
 
+    def __reduce__(self) -> tuple[type["ImageLost"], tuple[str, str]]:
+        return ImageLost, (self.kind, str(self))
+
 
 class Stop(WorkerError):
     """Raised when going on makes no sense until a person acts; the process ends with exit_code."""
@@ -69,3 +72,11 @@ class DatabaseUnusable(Stop):
     """Raised when the database is locked by another worker, damaged or of another program."""
 
     exit_code = 5
+
+
+def package_missing(error: ModuleNotFoundError) -> UsageError:
+    """What to say of an import that failed."""
+    return UsageError(
+        f"the package {error.name} is missing; in the project's folder run: "
+        "python -m pip install -e '.[demo,train,redis,celery]'"
+    )

@@ -1,9 +1,9 @@
 """One HTTP request that keeps one deadline and hands out a bounded body, whatever the server does.
 
-A plain requests session bounds neither: its time-out holds for each read anew, and it reads the
-whole body of a redirect, however large, before it hands it over. It also takes passwords, proxies
-and certificate authorities from the environment; this one does not look there, not for proxies
-either, since a token must not pass through a host that worker.ini does not name.
+A requests session bounds neither: its time-out holds for each read anew, and it reads the whole
+body of a redirect, however large, before it hands it over. It also takes passwords, proxies and
+certificate authorities from the environment, and keeps cookies. So the requests' transport adapter
+is used without one: a token must not pass through a host that worker.ini does not name.
 """
 
 import http.client
@@ -16,7 +16,6 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 
@@ -139,19 +138,6 @@ class _TimedAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
-class _Session(requests.Session):
-    def __init__(self) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.headers.clear()
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, _TimedAdapter())
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """None, whatever the answer: a redirect that is not followed is not read either."""
-
-
 class Answer:
     """What the server answered; its body is read on demand, before the request's ``with`` ends."""
 
@@ -206,7 +192,7 @@ class HttpDownload:
             parse_url(server.url)
         except HTTPError as error:
             raise UsageError(f"[server] url = {server.url}: {error}") from error
-        self._session = _Session()
+        self._adapter = _TimedAdapter()
 
     @contextmanager
     def request(
@@ -226,11 +212,8 @@ class HttpDownload:
         """
         exchange = _Exchange(time.monotonic() + self._timeout, ours, self._allowed_hosts)
         context = _exchange.set(exchange)
-        certificate = self._certificate if ours else None
         try:
-            response = self._send(
-                exchange, method, url, headers=headers, data=body, cert=certificate
-            )
+            response = self._send(exchange, method, url, headers, body)
             try:
                 yield Answer(response)
                 if (response.length_remaining or 0) <= CHUNK:
@@ -243,19 +226,23 @@ class HttpDownload:
             _exchange.reset(context)
 
     def _send(
-        self, exchange: _Exchange, method: str, url: str, **what: Any
+        self,
+        exchange: _Exchange,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
     ) -> urllib3.BaseHTTPResponse:
+        certificate = self._certificate if exchange.ours else None
         while True:
             try:
-                response = self._session.request(
-                    method,
-                    url,
+                request = requests.Request(method, url, headers, data=body).prepare()
+                response = self._adapter.send(
+                    request,
                     timeout=self._timeout,
-                    allow_redirects=False,
                     stream=True,
-                    # For each request: what a session holds gives way to the environment.
                     verify=self._authorities,
-                    **what,
+                    cert=certificate,
                 )
             except (HTTPError, OSError, UnicodeError) as error:
                 # The server may close an idle connection at the moment it is used again.
@@ -268,7 +255,7 @@ class HttpDownload:
 
     def close(self) -> None:
         """Close the connections that are kept open."""
-        self._session.close()
+        self._adapter.close()
 
 
 def _check_files(authorities: str, certificate: Path | None) -> None:

@@ -51,7 +51,7 @@ MAX_QUIET = 10  # seconds; a client that sends no request is hung up on
 
 
 class Monitor:
-    """The counts. The main thread and the poster's thread write, each its own; any thread reads.
+    """The counts. Any thread writes, any reads.
 
     ``limit``: seconds without a completed poll after which the daemon counts as unhealthy.
     """
@@ -71,25 +71,33 @@ class Monitor:
         self.last_poll = 0.0  # both: seconds since 1970, 0: never
         self.last_answer = 0.0
         self._completed = time.monotonic()
+        self._lock = threading.Lock()
 
     def polled(self, outcome: str, wait: float = 0) -> None:
         """A poll is over, one of OUTCOMES; ``wait``: seconds of back-off that follow."""
-        self.polls[outcome] += 1
-        self.last_outcome = outcome
-        self.last_poll = time.time()
-        if outcome in ("image", "nothing"):
-            self.last_answer = self.last_poll
-        self.backoff["polling"] = wait
-        self._completed = time.monotonic()
+        with self._lock:
+            self.polls[outcome] += 1
+            self.last_outcome = outcome
+            self.last_poll = time.time()
+            if outcome in ("image", "nothing"):
+                self.last_answer = self.last_poll
+            self.backoff["polling"] = wait
+            self._completed = time.monotonic()
+
+    def repeated(self) -> None:
+        """An image was offered that is recorded already."""
+        with self._lock:
+            self.images["repeated"] += 1
 
     def recorded(self, record: Record) -> None:
         """An image's record is on disk."""
         error = record.get("error")
-        self.images[error["type"] if error else "analyzed"] += 1
-        for face in record["faces"]:
-            self.faces["unnamed" if set(EMOTIONS).isdisjoint(face) else "named"] += 1
-        if record["threshold"] is not None:
-            self.threshold = record["threshold"]
+        with self._lock:
+            self.images[error["type"] if error else "analyzed"] += 1
+            for face in record["faces"]:
+                self.faces["unnamed" if set(EMOTIONS).isdisjoint(face) else "named"] += 1
+            if record["threshold"] is not None:
+                self.threshold = record["threshold"]
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -99,8 +107,9 @@ class Monitor:
             yield
         finally:
             elapsed = time.perf_counter() - started
-            self.stages[name][bisect_left(BUCKETS, elapsed)] += 1
-            self.seconds[name] += elapsed
+            with self._lock:
+                self.stages[name][bisect_left(BUCKETS, elapsed)] += 1
+                self.seconds[name] += elapsed
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether the loop goes round, and the facts. A server that is down is no fault of it."""

@@ -1,11 +1,14 @@
-"""One poll: pull an image, analyse it, store its record. It decides what to do, and never waits."""
+"""One poll: pull an image, analyse it, store its record. It decides what to do, and waits for
+nothing but other polls that are under way at the same time."""
 
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 
 from worker.database import Database
-from worker.errors import DiskRefuses, ImageLost
+from worker.errors import DiskRefuses, ImageLost, RetryLater
 from worker.faces import Analysis
 from worker.kept_images import KeptImages
 from worker.monitoring import Monitor
@@ -25,10 +28,11 @@ class Found(Enum):
 
 
 class Poller:
-    """Ties server, pipeline and database together for one image at a time.
+    """Ties server, pipeline and database together. Safe to use from several threads.
 
-    ``analyze`` turns bytes into an Analysis and raises ImageLost. ``stored`` is called after each
-    record that is on disk, and after each repeated offer of one.
+    ``analyze`` turns bytes into an Analysis and raises ImageLost; ``parallel``: how many images it
+    takes at the same time. ``stored`` is called after each record that is on disk, and after each
+    repeated offer of one.
     """
 
     def __init__(
@@ -40,82 +44,121 @@ class Poller:
         worker: str,
         network: str,
         stored: Callable[[], None],
+        parallel: int = 1,
         monitor: Monitor | None = None,
         kept_images: KeptImages | None = None,
     ) -> None:
         self._client = client
         self._database = database
         self._analyze = analyze
+        self._free = threading.Semaphore(parallel)
         self._worker = worker
         self._network = network
         self._stored = stored
         self._monitor = monitor or Monitor()
-        self._monitor.in_hand = lambda: bool(self._in_hand)
+        self._monitor.in_hand = lambda: len(self._in_hand) + len(self._held)
         self._kept_images = kept_images
         self._etag: str | None = None
         self._last_task: str | None = None
         self._repeated: set[str] = set()
         self._hinted = False
-        self._in_hand: PulledImage | None = None
-        self._unsaved: tuple[Record, PulledImage] | None = None
+        # Guards all below, and what is noted of an image once it is stored.
+        self._changed = threading.Condition()
+        self._in_hand: set[str] = set()
+        self._alone = False
+        self._held: dict[str, tuple[PulledImage, Record | None]] = {}
 
     def use(self, client: ServerClient) -> None:
         """Talk to the server through another client from now on."""
         self._client = client
         self._etag = None  # it may well be another server's
 
-    def step(self) -> Found:
-        """Poll once.
+    def step(self, pulled: Callable[[], None] = lambda: None) -> Found:
+        """Poll once; ``pulled`` is called where that brings a new image, before its analysis.
 
         Raises RetryLater where the server, the network or the disk is at fault. What the disk did
         not take is kept and stored by the next step, before anything new is pulled.
         """
-        if self._unsaved is not None:
-            self._store(*self._unsaved)
-            return Found.IMAGE
-        image, self._in_hand = self._in_hand, None
-        if image is None:
-            with self._monitor.stage("pull"):
-                image = self._client.pull_image(self._etag)
+        image, record = self._held_back() or (self._pull(), None)
         if image is None:
             self._repeated.clear()
             return Found.NOTHING
         try:
-            if self._database.knows(image.task_id):
-                return self._offered_again(image)
-            record = self._analyze_image(image)
+            suspect = self._database.begun(image.task_id) > 0
         except DiskRefuses:
-            # A server that gives each image away once would not give it again.
-            self._in_hand = image
+            self._held[image.task_id] = image, record
             raise
-        self._store(record, image)
+        with self._taken(image.task_id, alone=suspect):
+            if record is None and image.task_id in self._held:
+                return Found.NOTHING  # offered again before the disk took it
+            try:
+                if record is None:
+                    if self._database.knows(image.task_id):
+                        return self._offered_again(image)
+                    pulled()
+                    record = self._analyze_image(image)
+                self._store(record, image)
+            except RetryLater as error:
+                if record is not None or isinstance(error, DiskRefuses):
+                    # A server that gives each image away once would not give it again.
+                    self._held[image.task_id] = image, record
+                raise
         return Found.IMAGE
 
     @property
-    def held_task(self) -> str | None:
-        """The task that the disk did not take yet, if there is one."""
-        held = self._unsaved[1] if self._unsaved is not None else self._in_hand
-        return held.task_id if held is not None else None
+    def held_tasks(self) -> list[str]:
+        """The tasks that the disk did not take yet."""
+        return list(self._held)
+
+    def _held_back(self) -> tuple[PulledImage, Record | None] | None:
+        with self._changed:
+            return self._held.pop(next(iter(self._held))) if self._held else None
+
+    def _pull(self) -> PulledImage | None:
+        with self._monitor.stage("pull"):
+            return self._client.pull_image(self._etag)
+
+    @contextmanager
+    def _taken(self, task_id: str, *, alone: bool) -> Iterator[None]:
+        """Have a task in hand. Another poll that brings the same one waits, and finds it recorded.
+
+        ``alone``: with no other in hand. So what may have ended the process before can do so again
+        without another image being blamed for it.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone and task_id not in self._in_hand)
+            self._in_hand.add(task_id)
+            self._alone = alone
+            self._changed.wait_for(lambda: not alone or len(self._in_hand) == 1)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._in_hand.remove(task_id)
+                if alone:
+                    self._alone = False
+                self._changed.notify_all()
 
     def _offered_again(self, image: PulledImage) -> Found:
         """A recorded image: post its record again, never analyse it again."""
-        task, last = image.task_id, self._last_task
-        self._last_task, self._etag = task, image.etag
-        self._monitor.images["repeated"] += 1
-        self._database.owe_again(task, image.lease_id)
+        self._monitor.repeated()
+        self._database.owe_again(image.task_id, image.lease_id)
         self._stored()
-        if task not in (last, *self._repeated):
-            # The rest of what the server holds may well be new, so the drain goes on.
-            self._repeated.add(task)
-            return Found.IMAGE
-        if task != last and not self._database.owe and not self._hinted:
-            self._hinted = True
-            logger.warning(
-                "recorded images keep coming back (task %s): set [server] results_path, or use a "
-                "server that gives each image away once, or shows its latest",
-                task,
-            )
-        self._repeated.clear()
+        with self._changed:
+            task, last = image.task_id, self._last_task
+            self._last_task, self._etag = task, image.etag
+            if task not in (last, *self._repeated):
+                # The rest of what the server holds may well be new, so the drain goes on.
+                self._repeated.add(task)
+                return Found.IMAGE
+            if task != last and not self._database.owe and not self._hinted:
+                self._hinted = True
+                logger.warning(
+                    "recorded images keep coming back (task %s): set [server] results_path, or use "
+                    "a server that gives each image away once, or shows its latest",
+                    task,
+                )
+            self._repeated.clear()
         return Found.NOTHING
 
     def _analyze_image(self, image: PulledImage) -> Record:
@@ -138,27 +181,26 @@ class Poller:
         )
 
     def _analyze_unless_fatal(self, image: PulledImage) -> Analysis | ImageLost:
-        crashes = self._database.begin(image.task_id)
-        if crashes >= CRASHES:
-            return ImageLost("crashed", f"the worker ended {crashes} times while analysing it")
-        try:
-            with self._monitor.stage("analyze"):
-                return self._analyze(image.content)
-        except ImageLost as lost:
-            return lost
+        with self._free:
+            crashes = self._database.begin(image.task_id)
+            if crashes >= CRASHES:
+                return ImageLost("crashed", f"the worker ended {crashes} times while analysing it")
+            try:
+                with self._monitor.stage("analyze"):
+                    return self._analyze(image.content)
+            except ImageLost as lost:
+                return lost
 
     def _store(self, record: Record, image: PulledImage) -> None:
-        self._unsaved = (record, image)
         with self._monitor.stage("store"):
             self._database.append(record, lease_id=image.lease_id)
-        self._unsaved = None
         self._monitor.recorded(record)
-        self._etag = image.etag
-        self._last_task = image.task_id
         self._stored()
         error = record.get("error")
-        if self._kept_images and not error:
-            self._kept_images.keep(image.task_id, image.content)
+        with self._changed:
+            self._etag, self._last_task = image.etag, image.task_id
+            if self._kept_images and not error:
+                self._kept_images.keep(image.task_id, image.content)
         logger.info(
             "task=%s file=%s faces=%d ms=%s outcome=%s",
             image.task_id,

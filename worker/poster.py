@@ -1,10 +1,10 @@
-"""Posting results back, in a thread of its own, so that no slow server holds up new images."""
+"""Posting results back, in threads of its own, so that no slow server holds up new images."""
 
 import logging
 import math
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from worker.backoff import Backoff, Outage
 from worker.database import Database, Owed
@@ -24,8 +24,9 @@ class Poster:
 
     While images come it holds back, so that a long backlog does not slow their analysis.
 
-    The client must be its own: a session is not shared between threads. ``ended`` is called when
-    the thread ends: a daemon must not live on without its poster.
+    ``at_once``: posts that may be under way together, so that a distant server's answers are not
+    waited for one by one. ``ended`` is called when the thread ends: a daemon must not live on
+    without its poster.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Poster:
         max_backoff: float,
         *,
         ended: Callable[[], None],
+        at_once: int = 1,
         monitor: Monitor | None = None,
     ) -> None:
         self._client = client
@@ -46,7 +48,9 @@ class Poster:
         self._stop = threading.Event()
         self._ended = ended
         self._monitor = monitor or Monitor()
+        self._at_once = at_once
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="poster")
+        self._senders = ThreadPoolExecutor(at_once, thread_name_prefix="post")
         self._running: Future[None] | None = None
 
     def start(self) -> None:
@@ -71,6 +75,7 @@ class Poster:
         self._stop.set()
         self._wake.set()
         self._executor.shutdown()
+        self._senders.shutdown()
         if self._running is not None:
             self._running.result()
 
@@ -82,22 +87,35 @@ class Poster:
             if self._stop.is_set():  # looked at after clear(), which may undo what stop() set
                 return
             try:
-                owed = self._database.next_owed()
-                if owed is None:
+                together = self._database.owed(max(1, int(min(self._allowed, self._at_once))))
+                if not together:
                     self._wake.wait()
                     continue
-                self._allowed -= 1
-                with self._monitor.stage("post"):
-                    post(self._client, self._database, owed)
+                self._allowed -= len(together)
+                self._post_all(together)
             except RetryLater as error:
-                wait = self._backoff.next_wait(error)
-                self._monitor.backoff["posting"] = wait
-                self._outage.fault(error, wait)
-                self._stop.wait(wait)
+                seconds = self._backoff.next_wait(error)
+                self._monitor.backoff["posting"] = seconds
+                self._outage.fault(error, seconds)
+                self._stop.wait(seconds)
             else:
                 self._backoff.reset()
                 self._monitor.backoff["posting"] = 0
                 self._outage.over()
+
+    def _post_all(self, together: list[Owed]) -> None:
+        """Raises what one of them raised, when all are done."""
+        if len(together) == 1:
+            self._post(together[0])
+            return
+        posts = [self._senders.submit(self._post, owed) for owed in together]
+        wait(posts)
+        for each in posts:
+            each.result()
+
+    def _post(self, owed: Owed) -> None:
+        with self._monitor.stage("post"):
+            post(self._client, self._database, owed)
 
 
 def post(client: ServerClient, database: Database, owed: Owed) -> None:

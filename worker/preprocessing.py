@@ -115,8 +115,10 @@ def crop_face(gray: Picture, box: Box, side: int) -> Picture:
     left, top, right, bottom = center_x - half, center_y - half, center_x + half, center_y + half
     height, width = gray.shape
     inside = gray[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
-    beyond = ((max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0)))
-    return resize(np.pad(inside, beyond, mode="edge"), side)
+    above, below = max(-top, 0), max(bottom - height, 0)
+    before, behind = max(-left, 0), max(right - width, 0)
+    whole = cv2.copyMakeBorder(inside, above, below, before, behind, cv2.BORDER_REPLICATE)
+    return resize(np.asarray(whole, np.uint8), side)
 
 
 def resize(square: Picture, side: int) -> Picture:

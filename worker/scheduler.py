@@ -1,31 +1,32 @@
 """The daemon: polls on a schedule, drains what is there, backs off from faults, stops gracefully.
 
-                    tick (APScheduler)                        Poster thread
-                          v                                        ^
-    main thread:  wait -> Poller.step() -> again while images come | notify
-                    ^        pull -> analyse -> append ------------+
+                    tick (APScheduler)                            Poster's threads
+                          v                                             ^
+    main thread:  wait -> Lanes.drain() while images come               | notify
+                    ^        lanes: pull -> analyse -> append ----------+
+                    |               pull -> analyse -> append ...
                     +-- back-off after a fault
 
-APScheduler is the metronome only and the work is done in the main thread, since a scheduler's jobs
-swallow exits, and since a second signal can then end a hung call. Its tick follows the wall clock,
-so the wait has a monotonic bound of its own.
+APScheduler is the metronome only, since a scheduler's jobs swallow exits. The main thread waits and
+does no work, so that a second signal always ends the process. The tick follows the wall clock, so
+the wait for it has a monotonic bound of its own.
 """
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from worker.analyst import Analysts
 from worker.backoff import Backoff, Outage
 from worker.config import Config
 from worker.database import Database, parse_rotation
 from worker.errors import RetryLater, Stop, UsageError
-from worker.faces import Analysis
 from worker.kept_images import KeptImages
+from worker.lanes import Lanes
 from worker.log import configure_logging
 from worker.monitoring import Monitor, health_limit, outcome_of, serve
 from worker.poller import Found, Poller
@@ -35,9 +36,6 @@ from worker.server_client import ServerClient
 from worker.signals import Alarm
 from worker.systemd import alive, notify, watchdog_seconds
 from worker.weights_file import read_weights
-
-if TYPE_CHECKING:
-    from worker.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 # A tick that comes late or is left out is nothing to warn of: the wait has a bound of its own.
@@ -81,26 +79,12 @@ class Metronome:
         self._scheduler.shutdown(wait=False)
 
 
-class LazyPipeline:
-    """Loads torch, OpenCV and the network in the background while the first image is pulled."""
-
-    def __init__(self, config: Config) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="load")
-        self._loading = self._executor.submit(_load_pipeline, config)
-        self._executor.shutdown(wait=False)
-
-    def analyze(self, content: bytes) -> Analysis:
-        """As `Pipeline.analyze`; waits for it to be loaded, and raises what loading raised."""
-        return self._loading.result().analyze(content)
-
-
-def _load_pipeline(config: Config) -> "Pipeline":
-    from worker.pipeline import Pipeline
-
-    return Pipeline(config)
-
-
-def run(config: Config, alarm: Alarm, read_again: Callable[[], Config] | None = None) -> None:
+def run(
+    config: Config,
+    alarm: Alarm,
+    analysts: Analysts,
+    read_again: Callable[[], Config] | None = None,
+) -> None:
     """Run the daemon until ``alarm`` asks to stop; where it asks to reload, ``read_again`` gives
     the configuration anew.
 
@@ -120,9 +104,18 @@ def run(config: Config, alarm: Alarm, read_again: Callable[[], Config] | None = 
             database,
             config.worker.max_backoff,
             ended=alarm.stop,
+            at_once=_lane_count(config),
             monitor=monitor,
         )
-        poller = _poller(config, database, network, poster.notify, monitor)
+        poller = _poller(config, database, analysts, network, poster.notify, monitor)
+
+        def polled(found: Found) -> None:
+            backoff.reset()
+            outage.over()
+            monitor.polled(found.name.lower())
+            alive()
+
+        lanes = Lanes(_lane_count(config), poller.step, polled, alarm.called_away)
 
         def reload(old: Config) -> Config:
             alarm.reload_requested = False
@@ -158,41 +151,41 @@ def run(config: Config, alarm: Alarm, read_again: Callable[[], Config] | None = 
                 if alarm.reload_requested:
                     config = reload(config)
                 try:
-                    found = poller.step()
+                    lanes.drain()
                 except RetryLater as error:
                     wait = backoff.next_wait(error)
                     outage.fault(error, wait)
                     monitor.polled(outcome_of(error), wait)
                     alive()
                     alarm.wait(wait)
-                    continue
-                backoff.reset()
-                outage.over()
-                monitor.polled(found.name.lower())
-                alive()
-                if found is Found.NOTHING:
+                else:
                     beat.wait()
         finally:
             notify("STOPPING=1")
+            lanes.close()
             poster.stop()
-        if poller.held_task is not None:
+        if held := poller.held_tasks:
+            lost = ", ".join(f"task {task} is not recorded" for task in held)
             raise Stop(
-                f"stopped while the disk was full: task {poller.held_task} is not recorded; a "
-                "server that waits for results will offer it again"
+                f"stopped while the disk was full: {lost}; a server that waits for results will "
+                "offer it again"
             )
         logger.info("stopped; %d results still to post", database.owed_count())
 
 
-def run_once(config: Config, alarm: Alarm) -> int:
+def run_once(config: Config, alarm: Alarm, analysts: Analysts) -> int:
     """Drain what the server has, try each owed post once; returns how many are still owed.
 
     Raises what `run` raises, and RetryLater at the first fault.
     """
     network = _network(config)
     with _open_database(config) as database:
-        poller = _poller(config, database, network, lambda: None)
-        while not alarm.stop_requested and poller.step() is Found.IMAGE:
-            pass
+        poller = _poller(config, database, analysts, network, lambda: None)
+        lanes = Lanes(_lane_count(config), poller.step, lambda _: None, alarm.called_away)
+        try:
+            lanes.drain()
+        finally:
+            lanes.close()
         client, tried = _client(config), 0
         while not alarm.stop_requested and (owed := database.next_owed(after=tried)) is not None:
             tried = owed.sequence
@@ -215,6 +208,10 @@ def _client(config: Config) -> ServerClient:
     return ServerClient(config.server, config.worker.id)
 
 
+def _lane_count(config: Config) -> int:
+    return config.worker.parallel + config.worker.prefetch
+
+
 def _network(config: Config) -> str:
     """The network's name; read first of all, so that a wrong file ends the process at once."""
     _, facts = read_weights(config.classification.weights)
@@ -224,6 +221,7 @@ def _network(config: Config) -> str:
 def _poller(
     config: Config,
     database: Database,
+    analysts: Analysts,
     network: str,
     stored: Callable[[], None],
     monitor: Monitor | None = None,
@@ -234,10 +232,11 @@ def _poller(
     return Poller(
         _client(config),
         database,
-        LazyPipeline(config).analyze,
+        analysts.analyze,
         worker=config.worker.id,
         network=network,
         stored=stored,
+        parallel=analysts.places,
         monitor=monitor,
         kept_images=KeptImages(folder, most) if folder else None,
     )

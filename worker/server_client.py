@@ -56,7 +56,7 @@ class PulledImage:
 
 
 class ServerClient:
-    """Talks to the one server that worker.ini names, from one thread at a time.
+    """Talks to the one server that worker.ini names. Safe to use from several threads.
 
     ``worker_id``: visible ASCII. Nothing is sent yet. Raises UsageError where the token or the
     certificates cannot be used.

@@ -58,14 +58,15 @@ class Alarm:
         deadline = time.monotonic() + seconds
         while not self._queue.empty():
             self._queue.get()
-        while not self._called_away() and (left := deadline - time.monotonic()) > 0:
+        while not self.called_away() and (left := deadline - time.monotonic()) > 0:
             with suppress(Empty):
                 kind = self._queue.get(timeout=min(left, self.idle_every, LONGEST_SLEEP))
                 if until_tick and kind == "tick":
                     return
             self.idle()
 
-    def _called_away(self) -> bool:
+    def called_away(self) -> bool:
+        """Whether somebody wants the loop to stop or to reload."""
         return self.stop_requested or self.reload_requested
 
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
