@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,7 +66,7 @@ with Analysts(config) as analysts:
 """
 # Times what another package does, whenever it is told to.
 FER = """
-import logging, statistics, sys, time
+import logging, statistics, sys, timeit
 import cv2, numpy as np
 logging.disable()
 from fer.fer import FER
@@ -75,12 +76,7 @@ face = np.zeros((1, 64, 64), np.float32)
 peer._classify_emotions(face)
 print(len(peer.detect_emotions(picture)), flush=True)
 def median_ms(action, repeats):
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        action()
-        times.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times)
+    return statistics.median(timeit.repeat(action, number=1, repeat=repeats)) * 1e3
 for line in sys.stdin:
     repeats = int(line)
     print(median_ms(lambda: peer.detect_emotions(picture), repeats),
@@ -360,21 +356,16 @@ def measure_growth(polls: int, images: int) -> dict[str, float]:
     return {"rss_growth": round(samples[1] / samples[0], 3)}
 
 
+def median_ms(action: Callable[[], object], repeats: int) -> float:
+    return statistics.median(timeit.repeat(action, number=1, repeat=repeats)) * 1e3
+
+
 def measure_fer(python: str, rounds: int) -> dict[str, float]:
     picture = six_faces()
-    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
     pipeline = Pipeline(Config())
     small = Classifier(PROJECT / "weights" / "emotion_net_small.safetensors")
     face = np.random.default_rng(0).integers(0, 255, (1, small.input_size, small.input_size))
     crop = face.astype(np.uint8)
-
-    def median_ms(action: Callable[[], object], repeats: int) -> float:
-        times = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            action()
-            times.append((time.perf_counter() - start) * 1e3)
-        return statistics.median(times)
 
     def ours() -> int:
         return len(pipeline.find_faces(np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))))
@@ -400,7 +391,6 @@ def measure_fer(python: str, rounds: int) -> dict[str, float]:
                 figures.append([*own, *theirs])
             peer.stdin.close()
     print(f"ms (ours, ours one face, fer, fer one face): {figures}", file=sys.stderr)
-    assert gray.shape == (259, 300)
     return {
         "pipeline_over_fer": round(statistics.median(row[0] / row[2] for row in figures), 3),
         "one_face_over_fer": round(statistics.median(row[1] / row[3] for row in figures), 3),

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.photographs import SAMPLES
+from worker import analyst as analyst_module
 from worker.analyst import Analysts
 from worker.config import PROJECT, ClassificationConfig, Config, WorkerConfig
 from worker.errors import ImageLost, Stop, UsageError
@@ -105,6 +106,17 @@ def test_an_image_that_ends_two_analysts_is_lost_and_the_one_behind_it_is_not(
             first.result()
         assert caught.value.kind == "crashed"
         assert untimed(behind.result()) == expected
+
+
+def test_an_analyst_that_hangs_is_ended_and_its_image_tried_again(
+    analysts: Analysts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = untimed(analysts.analyze(PORTRAIT))
+    (first,) = own_analysts()
+    os.kill(first, signal.SIGSTOP)
+    monkeypatch.setattr(analyst_module, "LONGEST", 5.0)
+    assert untimed(analysts.analyze(PORTRAIT)) == expected
+    assert own_analysts() != [first]
 
 
 def test_one_that_can_not_even_be_loaded_is_no_fault_of_an_image(analysts: Analysts) -> None:

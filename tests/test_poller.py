@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -262,11 +263,7 @@ def test_an_image_that_another_poll_has_in_hand_is_not_analysed_twice(bench: Ben
 
 def test_an_image_that_may_have_ended_the_process_is_analysed_alone(bench: Bench) -> None:
     names = [f"t{number}" for number in range(8)]
-    headers = {"Content-Type": "image/png"}
-    bench.server.script(
-        "/image",
-        *[Reply(body=name.encode(), headers={**headers, "X-Task-Id": name}) for name in names],
-    )
+    bench.server.script("/image", *[replace(image(name), body=name.encode()) for name in names])
     bench.database.begin("t3")
     analysing: set[bytes] = set()
     together: list[set[bytes]] = []

@@ -15,11 +15,11 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Event, Lock, Semaphore, Thread
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, Self
 
 from worker.config import PROJECT, Config
@@ -27,7 +27,8 @@ from worker.errors import ImageLost, Stop, UsageError, package_missing
 from worker.faces import Analysis
 
 IN_LINE = 2  # images an analyst has: when one is done, it need not wait for the next
-TRIES = 2  # with an image that ends its analyst
+LONGEST = 120.0  # seconds for an image, the one before it and the loading included; then it hangs
+TRIES = 2  # with an image that ends its analyst, or makes it hang
 
 
 class _Ended(Exception):
@@ -60,8 +61,12 @@ class Analysts:
         endings: list[str] = []
         with self._free:
             while len(endings) < TRIES:
+                analyst = min(self._all, key=len)
+                future = analyst.submit(content)
                 try:
-                    return min(self._all, key=len).submit(content).result()
+                    if not wait([future], LONGEST).done:
+                        analyst.kill()
+                    return future.result()
                 except _EndedBefore:
                     continue
                 except _Ended as ending:
@@ -71,12 +76,7 @@ class Analysts:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for analyst in self._all:
             analyst.stop()
 
@@ -96,13 +96,14 @@ class _Analyst:
         return len(self._line)
 
     def start(self) -> None:
+        paths = [str(PROJECT), os.environ.get("PYTHONPATH")]
         # In a session of its own: Ctrl-C is for the daemon, which then finishes what is in hand.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "worker.analyst"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": str(PROJECT)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
         )
         self._loaded.clear()
         self._send(self._config)
@@ -150,6 +151,12 @@ class _Analyst:
                 else:
                     future.set_exception(_EndedBefore() if number else _Ended(ending))
             self._line.clear()
+
+    def kill(self) -> None:
+        """End a process that hangs; `_listen` goes on with what that means."""
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
 
     def stop(self) -> None:
         """End the process, which must have nothing in hand."""

@@ -15,7 +15,6 @@ the wait for it has a monotonic bound of its own.
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
 from typing import Self
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -70,12 +69,7 @@ class Metronome:
         self._scheduler.modify_job("poll", next_run_time=due)
         self._alarm.wait(2 * self.interval, until_tick=True)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._scheduler.shutdown(wait=False)
 
 
