@@ -8,7 +8,7 @@ told by SIGHUP what changes for it, and is never started again.
 
     python benchmarks/soak.py --minutes 60 --json soak.json
 
-Prints what came of each image, the daemon's memory and open files after the first round and in the
+Prints what came of each image, the daemon's memory (its analyst's included) and open files after the first round and in the
 last, and exits with 1 where an image was lost or doubled, the daemon ended, or either grew by more
 than a tenth. Linux only.
 """
@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from faults import LEASE, TIMEOUT, FaultyApp, tally
+from processes import memory_mb
 from stepped_clock import write_offset
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -58,7 +59,7 @@ class Daemon:
         self.folder = folder
         self.restarts = 0
         self.events: list[str] = []
-        self.samples: list[tuple[int, int]] = []  # KiB of memory, open files; one a second
+        self.samples: list[tuple[float, int]] = []  # MB of memory, open files; one a second
         self._port = port
         self._log = folder / "daemon.log"
         self._rotations = self._rotated_at = 0
@@ -108,9 +109,8 @@ class Daemon:
         return self._log.stat().st_size > self._rotated_at
 
     def sample(self) -> None:
-        proc = Path("/proc", str(self.process.pid))
-        memory = next(line for line in (proc / "status").open() if line.startswith("VmRSS:"))
-        self.samples.append((int(memory.split()[1]), len(list((proc / "fd").iterdir()))))
+        files = Path("/proc", str(self.process.pid), "fd").iterdir()
+        self.samples.append((memory_mb(self.process.pid), len(list(files))))
 
 
 def new_certificate(folder: Path, name: str) -> Path:
@@ -210,9 +210,7 @@ def soak(minutes: float, rate: float, share: float, seed: int) -> dict[str, Any]
         **tally(given, queue, folder),
         "restarts": daemon.restarts,
         "exit_code": exit_code,
-        "rss_mb": [
-            round(statistics.median(m for m, _ in part) / 1024, 1) for part in (first, last)
-        ],
+        "rss_mb": [round(statistics.median(m for m, _ in part), 1) for part in (first, last)],
         "open_files": [round(statistics.median(f for _, f in part)) for part in (first, last)],
         "folder": str(folder),
     }

@@ -33,6 +33,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from flask import Response
+from processes import cpu_seconds, memory_mb
 from rich.console import Console
 from rich.table import Table
 
@@ -252,24 +253,6 @@ def six_faces() -> Picture:
     return np.ascontiguousarray(rows[:259])
 
 
-def family(process: subprocess.Popen[bytes]) -> list[Path]:
-    """The daemon and its analysts, in /proc."""
-    own = Path(f"/proc/{process.pid}")
-    children = (own / "task" / own.name / "children").read_text().split()
-    return [own, *(Path("/proc", child) for child in children)]
-
-
-def memory_mb(process: subprocess.Popen[bytes], what: str = "VmRSS") -> float:
-    """Of all processes together; what they share counts for each of them."""
-    texts = [(each / "status").read_text() for each in family(process)]
-    return sum(int(text.split(f"{what}:")[1].split()[0]) for text in texts) / 1e3
-
-
-def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
-    texts = [(each / "stat").read_text().rpartition(")")[2].split() for each in family(process)]
-    return sum(int(text[11]) + int(text[12]) for text in texts) / os.sysconf("SC_CLK_TCK")
-
-
 def small_images() -> list[bytes]:
     return [jpeg(scaled(sample.content, 300)) for sample in sample_images()]
 
@@ -322,10 +305,10 @@ def measure_memory(count: int) -> dict[str, float]:
     with Server() as server, daemon(server) as (process, _):
         server.add([small[number % len(small)] for number in range(count)])
         server.until_done(count)
-        steady = memory_mb(process)
+        steady = memory_mb(process.pid)
         server.add([huge])
         server.until_done(count + 1)
-        most = memory_mb(process, "VmHWM")
+        most = memory_mb(process.pid, "VmHWM")
     return {"rss_mb": round(steady, 1), "rss_12mp_mb": round(most, 1)}
 
 
@@ -334,9 +317,9 @@ def measure_idle(seconds: float) -> dict[str, float]:
         server.add(small_images()[:1])
         server.until_done(1)
         time.sleep(5)
-        before, started = cpu_seconds(process), time.perf_counter()
+        before, started = cpu_seconds(process.pid), time.perf_counter()
         time.sleep(seconds)
-        used = cpu_seconds(process) - before
+        used = cpu_seconds(process.pid) - before
         return {"idle_cpu_percent": round(100 * used / (time.perf_counter() - started), 2)}
 
 
@@ -350,7 +333,7 @@ def measure_growth(polls: int, images: int) -> dict[str, float]:
             done = len(server.add([])[0])
             server.add([small[number % len(small)] for number in range(goal - done)])
             server.until_done(goal)
-            samples.append(memory_mb(process))
+            samples.append(memory_mb(process.pid))
         polled = server.add([])[2]
     print(f"{polled} polls, {images} images: {samples} MB", file=sys.stderr)
     return {"rss_growth": round(samples[1] / samples[0], 3)}

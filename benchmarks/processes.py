@@ -1,0 +1,25 @@
+"""What a daemon and its analysts need together; Linux only."""
+
+import os
+from pathlib import Path
+
+
+def family(pid: int) -> list[Path]:
+    """The process and its children, in /proc."""
+    own = Path("/proc", str(pid))
+    tasks = (own / "task").iterdir()
+    children = [child for task in tasks for child in (task / "children").read_text().split()]
+    return [own, *(Path("/proc", child) for child in children)]
+
+
+def memory_mb(pid: int, what: str = "VmRSS") -> float:
+    """Resident memory of all of them; what they share counts for each. ``what``: or VmHWM, the
+    most that each ever had."""
+    texts = [(each / "status").read_text() for each in family(pid)]
+    return sum(int(text.split(f"{what}:")[1].split()[0]) for text in texts) / 1e3
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that they have used so far."""
+    texts = [(each / "stat").read_text().rpartition(")")[2].split() for each in family(pid)]
+    return sum(int(text[11]) + int(text[12]) for text in texts) / os.sysconf("SC_CLK_TCK")
