@@ -8,9 +8,9 @@ told by SIGHUP what changes for it, and is never started again.
 
     python benchmarks/soak.py --minutes 60 --json soak.json
 
-Prints what came of each image, the daemon's memory (its analyst's included) and open files after the first round and in the
-last, and exits with 1 where an image was lost or doubled, the daemon ended, or either grew by more
-than a tenth. Linux only.
+Prints what came of each image, the daemon's memory (its analyst's included) and open files after
+the first round and in the last, and exits with 1 where an image was lost or doubled, the daemon
+ended, or either grew by more than a tenth. Linux only.
 """
 
 import argparse
