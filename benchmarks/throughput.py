@@ -110,7 +110,7 @@ class TimedQueue(MemoryQueue):
 
 
 def serve(parent: Connection, delay: float, every: int) -> None:
-    """The server's process: adds what the parent sends, and answers with all marks."""
+    """The server's process: adds what the parent sends, or answers with all marks."""
     queue = TimedQueue(every=every)
     app = create_app(queue)
     # Each way, as a request comes and as its answer goes.
@@ -126,7 +126,8 @@ def serve(parent: Connection, delay: float, every: int) -> None:
         while (contents := parent.recv()) is not None:
             for number, content in enumerate(contents):
                 queue.add(content, f"{number}.jpg", "image/jpeg")
-            parent.send((queue.marks, queue.first, queue.polls))
+            parent.send((len(queue.marks), queue.first, queue.polls))
+        parent.send(queue.marks)
 
 
 class Server:
@@ -142,22 +143,28 @@ class Server:
             for thread in Path(f"/proc/{self._process.pid}/task").iterdir():
                 os.sched_setaffinity(int(thread.name), cores)
 
-    def add(self, contents: list[bytes]) -> tuple[list[tuple[float, float]], float, int]:
-        """Put images in line; marks, first request and polls until now."""
+    def add(self, contents: list[bytes]) -> tuple[int, float, int]:
+        """Put images in line; number of results, time of the first request, and polls until now."""
         self._pipe.send(contents)
-        told: tuple[list[tuple[float, float]], float, int] = self._pipe.recv()
+        told: tuple[int, float, int] = self._pipe.recv()
         return told
 
-    def until_done(self, count: int) -> list[tuple[float, float]]:
-        wait_until(lambda: len(self.add([])[0]) >= count, every=0.2)
-        return self.add([])[0]
+    def until_done(self, count: int) -> None:
+        wait_until(lambda: self.add([])[0] >= count, every=0.2)
+
+    def end(self) -> list[tuple[float, float]]:
+        """The marks of all results."""
+        self._pipe.send(None)
+        marks: list[tuple[float, float]] = self._pipe.recv()
+        self._process.join()
+        return marks
 
     def __enter__(self) -> "Server":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pipe.send(None)
-        self._process.join()
+        if self._process.is_alive():
+            self.end()
 
 
 def wait_until(condition: Callable[[], bool], every: float) -> None:
@@ -205,7 +212,8 @@ def rate(
     with Server(delay, cores=server_cores) as server:
         server.add([images[number % len(images)] for number in range(WARM_UP + count)])
         with daemon(server, "worker.poll_interval=0.05", *flags, cores=daemon_cores):
-            marks = server.until_done(WARM_UP + count)
+            server.until_done(WARM_UP + count)
+        marks = server.end()
     (start, cpu_start), (end, cpu_end) = marks[WARM_UP - 1], marks[WARM_UP + count - 1]
     shared = daemon_cores and not server_cores
     server_share = (cpu_end - cpu_start) / len(daemon_cores) if daemon_cores and shared else 0
@@ -331,7 +339,7 @@ def measure_growth(polls: int, images: int) -> dict[str, float]:
     with Server(every=every) as server, daemon(server, code=RESTLESS) as (process, _):
         samples = []
         for goal in (min(1000, images // 2), images):
-            done = len(server.add([])[0])
+            done = server.add([])[0]
             server.add([small[number % len(small)] for number in range(goal - done)])
             server.until_done(goal)
             samples.append(memory_mb(process.pid))
