@@ -60,3 +60,20 @@ def test_the_temperature_sharpens_or_softens(tmp_path: Path) -> None:
         save_weights(path, state, facts.model_copy(update={"temperature": temperature}))
         sharpness.append(Classifier(path).classify(CROPS).max(axis=1).mean())
     assert sharpness[0] > sharpness[1] > sharpness[2]
+
+
+def test_mirrored_weights_are_asked_about_both_sides_of_a_face(tmp_path: Path) -> None:
+    state, facts = read_weights(WEIGHTS)
+    both = []
+    for mirrored in (False, True):
+        path = tmp_path / f"{mirrored}.safetensors"
+        facts = facts.model_copy(update={"mirrored": mirrored, "temperature": 1.0})
+        save_weights(path, state, facts)
+        classifier = Classifier(path)
+        both.append([classifier.classify(crops) for crops in (CROPS[:3], CROPS[:3, :, ::-1])])
+    (plain, plain_mirrored), (mean, mean_mirrored) = both
+    assert np.allclose(mean, mean_mirrored, atol=1e-5)
+    assert not np.allclose(plain, plain_mirrored, atol=1e-3)
+    # The mean of logits is the geometric mean of probabilities, made to add up to 1 again.
+    expected = np.sqrt(plain * plain_mirrored)
+    assert np.allclose(mean, expected / expected.sum(axis=1, keepdims=True), atol=1e-4)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from worker.errors import UsageError
 from worker.networks import build_network
@@ -35,6 +35,20 @@ def load_network(weights: Path) -> tuple[nn.Module, Facts]:
     return network.eval().requires_grad_(requires_grad=False), facts
 
 
+class WithMirror(nn.Module):
+    """A network asked about each face and its mirror image: the mean of both logits, for twice the
+    arithmetic."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, faces: Tensor) -> Tensor:
+        both: Tensor = self.network(torch.cat([faces, faces.flip(3)]))
+        logits, mirrored = both.chunk(2)
+        return (logits + mirrored) / 2
+
+
 class Classifier:
     """A network with its weights, giving calibrated probabilities.
 
@@ -58,7 +72,8 @@ class Classifier:
         self.classes = tuple(classes) or self.facts.classes
         self._columns = [self.facts.classes.index(name) for name in self.classes]
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
-        self._network = _compile(network, self.input_size)
+        asked = WithMirror(network).eval() if self.facts.mirrored else network
+        self._network = _compile(asked, self.input_size)
 
     def classify(self, crops: Sequence[Picture] | NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities float32 ``(n, classes)`` of crops uint8 ``(n, side, side)``; n may be 0.

@@ -85,6 +85,7 @@ def _train(options: argparse.Namespace) -> int:
         initial=options.init,
         teacher=options.teacher,
         dropout=options.dropout,
+        mirrored=options.mirrored,
         bfloat16=options.bfloat16,
     )
     with show_training(options.epochs) as report:

@@ -163,6 +163,7 @@ def build_parser() -> argparse.ArgumentParser:
     _path(train, "--teacher", "FILE", "weights to learn from as well")
     words = "0..1, of every dropout layer; default: the network's own"
     train.add_argument("--dropout", type=_fraction, help=words)
+    _flag(train, "--mirrored", "ask about each face and its mirror image: better, twice the time")
     _flag(train, "--bfloat16", "faster, on a CPU that computes in this format")
     train.add_argument(
         "--prepare",

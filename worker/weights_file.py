@@ -27,7 +27,8 @@ class Facts(BaseModel):
     """What must be known to use the weights of one network.
 
     ``temperature``: the logits are divided by it before the softmax (Guo et al. 2017).
-    ``validation_accuracy``: fraction, FER+ validation faces, majority protocol.
+    ``mirrored``: the logits are averaged with those of the mirrored face. ``validation_accuracy``:
+    fraction, FER+ validation faces, majority protocol.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +38,7 @@ class Facts(BaseModel):
     input_size: Annotated[int, Field(ge=8, le=512)]
     normalisation: Literal["per-face"]
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    mirrored: bool = False
     training_command: str
     validation_accuracy: Annotated[float, Field(ge=0, le=1)]
 

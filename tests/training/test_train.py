@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -235,6 +236,29 @@ def test_a_training_can_begin_on_small_pictures(data: Path, tmp_path: Path) -> N
     assert train(whole, lambda progress: None).input_size == 32
     with pytest.raises(UsageError, match="--side 16: custom_net takes no such pictures"):
         train(replace(small, network="custom_net"), lambda progress: None)
+
+
+def test_dropout_and_mirroring_are_chosen_by_flags(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    start = train_module._start
+
+    def watch(network: torch.nn.Module, *rest: Any, **named: Any) -> Any:
+        layers = network.modules()
+        seen.extend(each.p for each in layers if isinstance(each, torch.nn.Dropout))
+        return start(network, *rest, **named)
+
+    monkeypatch.setattr(train_module, "_start", watch)
+    run = options(data, tmp_path / "w.safetensors", epochs=1)
+    train(run, lambda progress: None)
+    assert seen == [0.3] * 3
+    seen.clear()
+    facts = train(replace(run, dropout=0.0, mirrored=True), lambda progress: None)
+    assert seen == [0.0] * 3
+    assert facts.mirrored
+    assert "--dropout 0 --mirrored" in facts.training_command
+    assert read_weights(run.output)[1].mirrored
 
 
 def test_rare_emotions_are_shown_more_often() -> None:
