@@ -24,7 +24,7 @@ from worker.pipeline import Pipeline
 PORTRAIT = SAMPLES["astronaut_small.jpg"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def analysts() -> Iterator[Analysts]:
     with Analysts(Config()) as running:
         yield running
@@ -39,12 +39,8 @@ def children(process: int) -> list[int]:
     ]
 
 
-def own_analysts() -> list[int]:
-    return [
-        child
-        for child in children(os.getpid())
-        if b"worker.analyst" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+def pids(analysts: Analysts) -> list[int]:
+    return [each._process.pid for each in analysts._all if each._process is not None]
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -69,19 +65,19 @@ def test_an_analyst_finds_what_the_pipeline_finds(analysts: Analysts) -> None:
 
 def test_an_image_whose_analyst_ended_is_tried_once_more(analysts: Analysts) -> None:
     expected = untimed(analysts.analyze(PORTRAIT))
-    (first,) = own_analysts()
+    (first,) = pids(analysts)
     os.kill(first, signal.SIGSTOP)
     with ThreadPoolExecutor(2) as threads:
         found = [threads.submit(analysts.analyze, PORTRAIT) for _ in range(2)]
         time.sleep(0.2)
         os.kill(first, signal.SIGKILL)
         assert [untimed(each.result()) for each in found] == [expected] * 2
-    (second,) = own_analysts()
+    (second,) = pids(analysts)
     assert second != first
 
 
 def test_an_image_that_ends_two_analysts_is_lost_and_the_one_behind_it_is_not(
-    analysts: Analysts,
+    analysts: Analysts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = untimed(analysts.analyze(PORTRAIT))
     analyst, deadly = analysts._all[0], PORTRAIT + b"deadly"
@@ -97,7 +93,7 @@ def test_an_image_that_ends_two_analysts_is_lost_and_the_one_behind_it_is_not(
         if what == deadly:
             threading.Thread(target=end_it).start()
 
-    analyst._send = send_and_end  # type: ignore[method-assign]
+    monkeypatch.setattr(analyst, "_send", send_and_end)
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(analysts.analyze, deadly)
         until(lambda: len(analyst) == 1)
@@ -112,17 +108,17 @@ def test_an_analyst_that_hangs_is_ended_and_its_image_tried_again(
     analysts: Analysts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = untimed(analysts.analyze(PORTRAIT))
-    (first,) = own_analysts()
+    (first,) = pids(analysts)
     os.kill(first, signal.SIGSTOP)
     monkeypatch.setattr(analyst_module, "LONGEST", 5.0)
     assert untimed(analysts.analyze(PORTRAIT)) == expected
-    assert own_analysts() != [first]
+    assert pids(analysts) != [first]
 
 
-def test_one_that_can_not_even_be_loaded_is_no_fault_of_an_image(analysts: Analysts) -> None:
-    (pid,) = own_analysts()
-    os.kill(pid, signal.SIGSTOP)
-    with ThreadPoolExecutor(1) as threads:
+def test_one_that_can_not_even_be_loaded_is_no_fault_of_an_image() -> None:
+    with Analysts(Config()) as analysts, ThreadPoolExecutor(1) as threads:
+        (pid,) = pids(analysts)
+        os.kill(pid, signal.SIGSTOP)
         found = threads.submit(analysts.analyze, PORTRAIT)
         until(lambda: len(analysts._all[0]) == 1)
         os.kill(pid, signal.SIGKILL)
@@ -140,12 +136,13 @@ def test_weights_that_can_not_be_used_are_named(tmp_path: Path) -> None:
 
 def test_two_images_at_a_time_take_two_processes() -> None:
     with Analysts(Config(worker=WorkerConfig(parallel=2))) as analysts:
-        assert len(own_analysts()) == 1  # the other one is started when it is needed
+        assert len(pids(analysts)) == 1  # the other one is started when it is needed
         with ThreadPoolExecutor(4) as threads:
             found = list(threads.map(analysts.analyze, [PORTRAIT] * 8))
-        assert len(own_analysts()) == 2
+        both = pids(analysts)
+    assert len(both) == 2
     assert [untimed(each) for each in found] == [untimed(found[0])] * 8
-    assert own_analysts() == []
+    assert not any(Path(f"/proc/{pid}").exists() for pid in both)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -153,10 +150,10 @@ def test_a_signal_to_all_processes_does_not_end_the_image_in_hand(
     analysts: Analysts, number: signal.Signals
 ) -> None:
     analysts.analyze(PORTRAIT)
-    (pid,) = own_analysts()
+    (pid,) = pids(analysts)
     os.kill(pid, number)
     analysts.analyze(PORTRAIT)
-    assert own_analysts() == [pid]
+    assert pids(analysts) == [pid]
 
 
 def test_an_analyst_ends_with_its_daemon_however_that_ends(tmp_path: Path) -> None:
