@@ -735,6 +735,31 @@ class TestSeveralThreads:
             assert list(threads.map(append, names)) == ["True"] * 8
         assert len(TinyDB(path).table("images")) == 8
 
+    def test_a_task_is_not_called_recorded_because_another_thread_tried_to(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refused: list[int] = []
+        sync = os.fsync
+
+        def refuse_once(file: int) -> None:
+            time.sleep(0.05)
+            if len(refused) < 2:  # the append, and putting the file back
+                refused.append(file)
+                raise OSError(errno.ENOSPC, "No space left on device")
+            sync(file)
+
+        def append(_: int) -> str:
+            try:
+                return str(database.append(record("t1")))
+            except DiskRefuses:
+                return "refused"
+
+        with Database(path) as database, ThreadPoolExecutor(4) as threads:
+            monkeypatch.setattr(os, "fsync", refuse_once)
+            said = sorted(threads.map(append, range(4)))
+        assert said == ["False", "False", "True", "refused"]
+        assert len(TinyDB(path).table("images")) == 1
+
     def test_a_file_that_is_due_for_rotation_takes_no_more_than_fits(self, path: Path) -> None:
         size = len(json.dumps(record("t00")))
         rotation = Rotation(max_bytes=5 * size)

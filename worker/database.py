@@ -215,17 +215,15 @@ class Database:
     @_guarded
     def _store_waiting(self, own: _Entry) -> bool:
         """The first of the threads that wait stores for all of them."""
-        if own.outcome is None:
+        while own.outcome is None:
             self._note()
             fresh: dict[str | int, _Entry] = {}
             for entry in list(self._waiting):
-                task_id = entry.task_id
-                if task_id is None:
-                    fresh[id(entry)] = entry
-                elif task_id in fresh or self.knows(task_id):
+                if entry.task_id is not None and self.knows(entry.task_id):
                     self._settle([entry], outcome=False)
                 else:
-                    fresh[task_id] = entry
+                    # A second one of a task waits for what becomes of the first.
+                    fresh.setdefault(id(entry) if entry.task_id is None else entry.task_id, entry)
             left = list(fresh.values())
             while left:
                 group = self._that_fit(left)
