@@ -265,7 +265,8 @@ def test_results_shows_filters_and_exports_what_once_stored(tmp_path: Path) -> N
     queue.add(b"no image", "broken.png")
     with DemoServer(create_app(queue)) as server:
         flags = ("--url", server.url, "--set", "server.results_path=/results")
-        assert run_worker(tmp_path, "once", *flags).returncode == 0
+        in_order = ("--set", "worker.prefetch=0")
+        assert run_worker(tmp_path, "once", *flags, *in_order).returncode == 0
         assert queue.counts()["done"] == 3
     lines = run_worker(tmp_path, "results").stdout.splitlines()
     assert [line.split("\t")[1] for line in lines] == ["astronaut.jpg", "coffee.jpg", "broken.png"]
