@@ -15,8 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from worker.classification import Classifier
-from worker.detection import FACE_WEIGHTS, FRONT, FaceDetector, SearchSettings
+from worker.analysis.classification import Classifier
+from worker.analysis.detection import FACE_WEIGHTS, FRONT, FaceDetector, SearchSettings
 from worker.training.dataset import load_split, majority_labels
 
 SIDE, MARGIN = 120, 60  # pixels: of the enlarged crop, and of what is put around it

@@ -27,9 +27,10 @@ from typing import Any
 from tinydb import TinyDB
 
 from worker.config import PROJECT
-from worker.demo_images import sample_images
-from worker.demo_server import DemoServer, create_app
-from worker.image_queue import ImageQueue, MemoryQueue
+from worker.demo_server.app import create_app
+from worker.demo_server.image_queue import ImageQueue, MemoryQueue
+from worker.demo_server.sample_images import sample_images
+from worker.web import DemoServer
 
 LEASE = 3.0  # seconds, after which an image that was lost on the way is given out again
 TIMEOUT = 0.7  # seconds, the daemon's

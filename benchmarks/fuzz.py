@@ -34,7 +34,7 @@ import numpy as np
 from PIL import Image
 
 from worker.config import load_config
-from worker.demo_images import sample_images
+from worker.demo_server.sample_images import sample_images
 
 MAX_CPU = 2.0  # seconds for one file
 MAX_WALL = 20.0  # seconds: other programs may use the processor as well
@@ -172,8 +172,8 @@ def analyze_all(pipe: Connection, said: str) -> None:
     ``said``: the file that gets what decoders write to standard error.
     """
     os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    from worker.analysis.pipeline import Pipeline
     from worker.errors import ImageLost
-    from worker.pipeline import Pipeline
 
     pipeline = Pipeline(load_config(environment={}))
     pipe.send(("ready", 0.0, 0))

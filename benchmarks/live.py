@@ -15,14 +15,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from worker.analysis.cropping import Picture, decode
+from worker.analysis.detection import overlaps
+from worker.analysis.pipeline import Pipeline
 from worker.config import Config
-from worker.demo_images import sample_images
-from worker.detection import overlaps
-from worker.faces import Box, Face
-from worker.live import file, play
-from worker.pipeline import Pipeline
-from worker.preprocessing import Picture, decode
-from worker.video import Video, VideoFile
+from worker.demo_server.sample_images import sample_images
+from worker.record import Box, Face
+from worker.viewing.live import file, play
+from worker.viewing.video import Video, VideoFile
 
 WIDTH, HEIGHT, RATE = 640, 480, 30
 LIMIT = Config().server.max_image_pixels

@@ -29,11 +29,12 @@ from typing import Any
 from redis import Redis
 
 from worker.config import PROJECT
-from worker.database import read_records, repair
-from worker.demo_images import sample_images
-from worker.demo_server import DemoServer, create_app
-from worker.image_queue import ImageQueue, MemoryQueue
-from worker.redis_queue import RedisQueue
+from worker.database.database import read_records, repair
+from worker.demo_server.app import create_app
+from worker.demo_server.image_queue import ImageQueue, MemoryQueue
+from worker.demo_server.redis_queue import RedisQueue
+from worker.demo_server.sample_images import sample_images
+from worker.web import DemoServer
 
 TIME_LIMIT = 600.0  # seconds, for one part
 SAMPLES = [sample for sample in sample_images() if "small" in sample.name]

@@ -22,14 +22,13 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from worker.classification import Classifier, load_network
+from worker.analysis.classification import Classifier, load_network
+from worker.analysis.cropping import Picture, decode
+from worker.analysis.detection import CASCADES, FACE_WEIGHTS, PROFILES, FaceDetector
+from worker.analysis.pipeline import Pipeline
 from worker.config import PROJECT, Config
-from worker.demo_images import sample_images
-from worker.detection import CASCADES, FACE_WEIGHTS, PROFILES, FaceDetector
-from worker.emotions import EMOTIONS
-from worker.pipeline import Pipeline
-from worker.preprocessing import Picture, decode
-from worker.record import build_record
+from worker.demo_server.sample_images import sample_images
+from worker.record import EMOTIONS, build_record
 from worker.terminal import show_table
 
 WIDTHS = (300, 1920, 4000)  # pixels

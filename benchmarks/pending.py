@@ -23,12 +23,12 @@ import flask
 import requests
 from tinydb import TinyDB
 
-from worker.analyst import Analysts
+from worker.analysis.analyst import Analysts
 from worker.config import Config, load_config
-from worker.demo_images import sample_images
-from worker.demo_server import DemoServer
-from worker.scheduler import run
-from worker.signals import Alarm
+from worker.daemon.alarm import Alarm
+from worker.daemon.scheduler import run
+from worker.demo_server.sample_images import sample_images
+from worker.web import DemoServer
 
 
 def serve(pipe: Connection) -> None:

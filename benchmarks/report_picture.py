@@ -14,15 +14,13 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import sync_playwright
 
+from worker.analysis.pipeline import Pipeline
 from worker.config import Config
-from worker.demo_images import sample_images
-from worker.emotions import EMOTIONS
-from worker.faces import Analysis, Box, Face
-from worker.kept_images import KeptImages
-from worker.pipeline import Pipeline
-from worker.record import Record, build_record
-from worker.report import count_records, render
-from worker.thumbnails import thumbnails
+from worker.database.kept_images import KeptImages
+from worker.demo_server.sample_images import sample_images
+from worker.record import EMOTIONS, Analysis, Box, Face, Record, build_record
+from worker.viewing.report import count_records, render
+from worker.viewing.thumbnails import thumbnails
 
 END = datetime(2026, 11, 24, 18, tzinfo=UTC)
 SHARES = np.array([0.38, 0.26, 0.12, 0.11, 0.08, 0.01, 0.03, 0.01])  # about FER+'s

@@ -26,12 +26,13 @@ import requests
 from celery import Celery
 from redis import Redis
 
+from worker.analysis.pipeline import Pipeline
 from worker.config import Config
-from worker.demo_images import sample_images
-from worker.demo_server import DemoServer, create_app
-from worker.image_queue import ImageQueue, MemoryQueue
-from worker.pipeline import Pipeline
-from worker.redis_queue import RedisQueue
+from worker.demo_server.app import create_app
+from worker.demo_server.image_queue import ImageQueue, MemoryQueue
+from worker.demo_server.redis_queue import RedisQueue
+from worker.demo_server.sample_images import sample_images
+from worker.web import DemoServer
 
 WIDTHS = (300, 1920, 4000)
 REPEATS = 15

@@ -36,9 +36,9 @@ from stepped_clock import write_offset
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from worker.config import PROJECT
-from worker.demo_images import sample_images
-from worker.demo_server import create_app
-from worker.image_queue import MemoryQueue
+from worker.demo_server.app import create_app
+from worker.demo_server.image_queue import MemoryQueue
+from worker.demo_server.sample_images import sample_images
 
 ROUND = 150.0  # seconds: 24 rounds in an hour, as many as a day has hours
 HOUR, DAY = 3600.0, 86_400.0

@@ -37,13 +37,14 @@ from processes import cpu_seconds, memory_mb
 from rich.console import Console
 from rich.table import Table
 
-from worker.classification import Classifier
+from worker.analysis.classification import Classifier
+from worker.analysis.cropping import Picture
+from worker.analysis.pipeline import Pipeline
 from worker.config import PROJECT, Config
-from worker.demo_images import sample_images
-from worker.demo_server import DemoServer, create_app
-from worker.image_queue import MemoryQueue, QueuedImage
-from worker.pipeline import Pipeline
-from worker.preprocessing import Picture
+from worker.demo_server.app import create_app
+from worker.demo_server.image_queue import MemoryQueue, QueuedImage
+from worker.demo_server.sample_images import sample_images
+from worker.web import DemoServer
 
 FAR = 0.05  # seconds that a request, and its answer, is under way
 WARM_UP = 20  # images that come before those that are timed
@@ -54,10 +55,10 @@ TIME_LIMIT = 3600
 # The daemon, polling as fast as it can: worker.ini would not let it.
 RESTLESS = """
 import sys
-from worker.analyst import Analysts
+from worker.analysis.analyst import Analysts
 from worker.config import load_config
-from worker.scheduler import run
-from worker.signals import Alarm
+from worker.daemon.scheduler import run
+from worker.daemon.alarm import Alarm
 alarm = Alarm()
 alarm.install()
 config = load_config(flags=sys.argv[1:])

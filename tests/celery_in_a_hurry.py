@@ -4,9 +4,9 @@ import os
 import signal
 
 from worker import celery_app
+from worker.analysis.pipeline import Pipeline
 from worker.celery_app import app
-from worker.faces import Analysis
-from worker.pipeline import Pipeline
+from worker.record import Analysis
 
 POISON = b"this image kills the process"
 

@@ -2,7 +2,7 @@
 
 from hypothesis import settings
 
-import worker.preprocessing  # noqa: F401 - before cv2: it sets OpenCV's pixel limit
+import worker.analysis.cropping  # noqa: F401 - before cv2: it sets OpenCV's pixel limit
 
 # A slow machine is no failure: what is quick enough is shown by benchmarks.
 settings.register_profile("suite", deadline=None)

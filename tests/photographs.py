@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
-from worker.demo_images import sample_images
-from worker.faces import Box
-from worker.preprocessing import Picture
+from worker.analysis.cropping import Picture
+from worker.demo_server.sample_images import sample_images
+from worker.record import Box
 
 # Drawn by hand around each face, forehead to chin.
 ASTRONAUT_FACE = Box(174, 66, 272, 164)

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import skimage.data
 
+from tests.commands.test_cli import run_worker, start
 from tests.photographs import SAMPLES, encode
-from tests.test_cli import run_worker, start
 from worker.config import PROJECT
-from worker.kept_images import KeptImages
-from worker.label import Ballot
-from worker.live import page as live_page
+from worker.database.kept_images import KeptImages
 from worker.record import Record
-from worker.report import count_records, render
-from worker.thumbnails import thumbnails
+from worker.training.label import Ballot
+from worker.viewing.live import page as live_page
+from worker.viewing.report import count_records, render
+from worker.viewing.thumbnails import thumbnails
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)

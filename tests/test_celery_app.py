@@ -24,11 +24,11 @@ from tests.photographs import SAMPLES, encode
 from tests.redis_server import RedisServer, redis_server
 from tests.scripted_server import Reply, Request, ScriptedServer
 from worker import celery_app
+from worker.analysis.pipeline import Pipeline
 from worker.config import PROJECT, Config
-from worker.database import Database, repair
-from worker.database_reader import read_records
-from worker.pipeline import Pipeline
-from worker.poller import CRASHES
+from worker.daemon.poller import CRASHES
+from worker.database.database import Database, repair
+from worker.database.reader import read_records
 
 PHOTOGRAPH = SAMPLES["astronaut_small.jpg"]
 SCALING_PAGE = (PROJECT / "docs/scaling.md").read_text()
@@ -53,7 +53,9 @@ def server(
 ) -> Iterator[ScriptedServer]:
     """The server of worker.ini; the task's process is this one, and its file is new."""
     with ScriptedServer() as server:
-        monkeypatch.setattr("worker.pipeline.Pipeline", lambda _: pipeline)  # loading takes time
+        monkeypatch.setattr(
+            "worker.analysis.pipeline.Pipeline", lambda _: pipeline
+        )  # loading takes time
         monkeypatch.setenv("WORKER_SERVER_URL", server.url)
         monkeypatch.setenv("WORKER_SERVER_MAX_IMAGE_BYTES", "100000")
         monkeypatch.setenv("WORKER_DATABASE_PATH", str(tmp_path / "results.json"))

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.commands.test_cli import run_worker
 from tests.photographs import encode, picture
-from tests.test_cli import run_worker
 from worker.config import PROJECT
-from worker.database import Database
-from worker.database_reader import read_records
+from worker.database.database import Database
+from worker.database.reader import read_records
 
 POST = ("--set", "server.results_path=/results")
 

@@ -24,8 +24,8 @@ def test_a_text_line_has_time_level_and_message_and_stays_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     configure_logging(LogConfig())
-    logging.getLogger("worker.poller").info("file=%s", "a\nb\x1b[31m")
-    logging.getLogger("worker.poller").debug("unseen")
+    logging.getLogger("worker.daemon.poller").info("file=%s", "a\nb\x1b[31m")
+    logging.getLogger("worker.daemon.poller").debug("unseen")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.split()[1:] == [
         "INFO",
@@ -39,11 +39,11 @@ def test_a_json_line_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         raise ValueError("a fault")
     except ValueError:
-        logging.getLogger("worker.poller").exception("file=%s", 'a"b\n')
+        logging.getLogger("worker.daemon.poller").exception("file=%s", 'a"b\n')
     (line,) = capsys.readouterr().err.splitlines()
     entry = json.loads(line)
     assert entry["message"] == 'file=a"b\n'
-    assert (entry["level"], entry["logger"]) == ("ERROR", "worker.poller")
+    assert (entry["level"], entry["logger"]) == ("ERROR", "worker.daemon.poller")
     assert "a fault" in entry["exception"]
 
 
@@ -58,7 +58,7 @@ def test_no_control_character_reaches_the_log_and_no_line_is_forged(
     try:
         raise ValueError(HOSTILE)
     except ValueError:
-        logging.getLogger("worker.poller").exception("file=%s", HOSTILE)
+        logging.getLogger("worker.daemon.poller").exception("file=%s", HOSTILE)
     logged = capsys.readouterr().err
     assert "forged" in logged
     lines = logged.removesuffix("\n").split("\n")

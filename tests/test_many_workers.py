@@ -16,12 +16,13 @@ from tests.photographs import SAMPLES
 from tests.redis_server import redis_server
 from tests.shared_analysts import shared_analysts
 from worker.config import PROJECT, load_config
-from worker.database import read_records, repair
-from worker.demo_server import DemoServer, create_app
-from worker.image_queue import ImageQueue, MemoryQueue
-from worker.redis_queue import RedisQueue
-from worker.scheduler import run
-from worker.signals import Alarm
+from worker.daemon.alarm import Alarm
+from worker.daemon.scheduler import run
+from worker.database.database import read_records, repair
+from worker.demo_server.app import create_app
+from worker.demo_server.image_queue import ImageQueue, MemoryQueue
+from worker.demo_server.redis_queue import RedisQueue
+from worker.web import DemoServer
 
 LEASE = 2.0
 

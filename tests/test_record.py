@@ -6,10 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.emotions import EMOTIONS
 from worker.errors import ImageLost
-from worker.faces import Analysis, Box, Face
-from worker.record import Record, build_record, face_entry
+from worker.record import EMOTIONS, Analysis, Box, Face, Record, build_record, face_entry
 
 BOX = Box(71, 48, 154, 131)
 

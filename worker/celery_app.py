@@ -23,15 +23,14 @@ from celery.exceptions import ImproperlyConfigured
 from celery.signals import celeryd_init, worker_process_shutdown
 from celery.utils.time import get_exponential_backoff_interval
 
+from worker.analysis.weights_file import read_weights
+from worker.client.answers import read_offer
+from worker.client.server_client import PulledImage, ServerClient
 from worker.config import PIXEL_LIMIT_VARIABLE, Config, load_config
-from worker.database import Database, parse_rotation
+from worker.daemon.poller import CRASHES
+from worker.database.database import Database, parse_rotation
 from worker.errors import ImageLost, RetryLater, Stop, UsageError
-from worker.faces import Analysis
-from worker.poller import CRASHES
-from worker.record import Record, build_record
-from worker.server_answers import read_offer
-from worker.server_client import PulledImage, ServerClient
-from worker.weights_file import read_weights
+from worker.record import Analysis, Record, build_record
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +69,9 @@ class Analyst:
         self._network = facts.network
         self._client = ServerClient(config.server, config.worker.id)
         self._database = _open_database(config, index)
-        from worker.pipeline import Pipeline  # torch and OpenCV: not before they are needed
+        from worker.analysis.pipeline import (
+            Pipeline,  # torch and OpenCV: not before they are needed
+        )
 
         self._pipeline = Pipeline(config)
 

@@ -9,9 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
-from worker.cli_model import MODEL_COMMANDS
-from worker.cli_options import build_parser
-from worker.cli_setup import (
+from worker.commands.common import (
     EXIT_DATABASE,
     EXIT_FAILED,
     EXIT_REFUSED,
@@ -21,6 +19,9 @@ from worker.cli_setup import (
     load,
     new_alarm,
 )
+from worker.commands.model import MODEL_COMMANDS
+from worker.commands.options import build_parser
+from worker.daemon.alarm import Alarm
 from worker.errors import (
     DiskRefuses,
     RetryLater,
@@ -30,7 +31,6 @@ from worker.errors import (
     WorkerError,
     package_missing,
 )
-from worker.signals import Alarm
 
 EXIT_INTERRUPTED = 128 + 2
 FOLLOW_EVERY = 0.5  # seconds
@@ -79,10 +79,10 @@ def _run(options: argparse.Namespace) -> int:
     alarm = Alarm()
     alarm.install(hangup=True)
     config = configure(options)
-    from worker.analyst import Analysts
+    from worker.analysis.analyst import Analysts
 
     with Analysts(config) as analysts:  # it loads while the rest is imported
-        from worker.scheduler import run
+        from worker.daemon.scheduler import run
 
         run(config, alarm, analysts, lambda: load(options))
     return 0
@@ -90,10 +90,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def _once(options: argparse.Namespace) -> int:
     alarm, config = new_alarm(), configure(options)
-    from worker.analyst import Analysts
+    from worker.analysis.analyst import Analysts
 
     with Analysts(config) as analysts:
-        from worker.scheduler import run_once
+        from worker.daemon.scheduler import run_once
 
         owed = run_once(config, alarm, analysts)
     if owed:
@@ -105,7 +105,7 @@ def _demo(options: argparse.Namespace) -> int:
     alarm, config = new_alarm(), configure(options)
     from rich.console import Console
 
-    from worker.demo import demo
+    from worker.commands.demo import demo
     from worker.terminal import save_svg
 
     drawn = bool(options.svg)
@@ -118,10 +118,11 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _demo_server(options: argparse.Namespace) -> int:
     alarm = new_alarm()
+    from worker.client.bearer_token import read_token
     from worker.config import TOKEN_VARIABLE
-    from worker.demo_server import DemoServer, create_app, load_folder
-    from worker.image_queue import DEFAULT_THRESHOLD, ImageQueue, MemoryQueue
-    from worker.server_token import read_token
+    from worker.demo_server.app import create_app, load_folder
+    from worker.demo_server.image_queue import DEFAULT_THRESHOLD, ImageQueue, MemoryQueue
+    from worker.web import DemoServer
 
     token = read_token(load(options).server)
     if token is None and options.host not in LOOPBACK:
@@ -131,7 +132,7 @@ def _demo_server(options: argparse.Namespace) -> int:
         )
     queue: ImageQueue
     if options.queue:
-        from worker.redis_queue import RedisQueue
+        from worker.demo_server.redis_queue import RedisQueue
 
         queue = RedisQueue(options.queue, threshold=options.threshold, lease_seconds=options.lease)
     else:
@@ -150,7 +151,7 @@ def _demo_server(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from worker.check import check
+    from worker.commands.check import check
     from worker.config import DEFAULT_FILE
     from worker.terminal import safe
 
@@ -173,9 +174,9 @@ def _results(options: argparse.Namespace) -> int:
     config = configure(options)
     from rich.console import Console
 
-    from worker import results
-    from worker.database import follow_records, posting_states, repair, verify
+    from worker.database.database import follow_records, posting_states, repair, verify
     from worker.terminal import safe, show_table
+    from worker.viewing import results
 
     paths = results.distinct(options.database or [config.database.path])
     if options.verify:
@@ -229,11 +230,11 @@ def _results(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     config = configure(options)
-    from worker.database import repair
+    from worker.database.database import repair
     from worker.files import replace_file
     from worker.record import utc_now
-    from worker.report import count_records, render
-    from worker.results import Filter, distinct, parse_time, read_files, select
+    from worker.viewing.report import count_records, render
+    from worker.viewing.results import Filter, distinct, parse_time, read_files, select
 
     paths = distinct(options.database or [config.database.path])
     since = parse_time(options.since) if options.since else None
@@ -243,7 +244,7 @@ def _report(options: argparse.Namespace) -> int:
     made = f"made {utc_now()}" + (f", records since {since.isoformat()}" if since else "")
     small = {}
     if config.database.keep_images:
-        from worker.thumbnails import thumbnails  # loads OpenCV and torch
+        from worker.viewing.thumbnails import thumbnails  # loads OpenCV and torch
 
         small = thumbnails(totals.latest, config.database.keep_images)
     title = ", ".join(path.name for path in paths)
@@ -258,9 +259,9 @@ def _analyze(options: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from worker.analyze import analyze_files, expected_records, find_files
-    from worker.results import table_rows
     from worker.terminal import progress_bar, show_table
+    from worker.viewing.analyze import analyze_files, expected_records, find_files
+    from worker.viewing.results import table_rows
 
     sources = find_files(options.paths, videos=True)
     total = sum(expected_records(source, config, options.every) for source in sources)
@@ -268,7 +269,7 @@ def _analyze(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         database = None
         if options.database:
-            from worker.database import Database
+            from worker.database.database import Database
 
             database = stack.enter_context(Database(options.database))
         progress = stack.enter_context(progress_bar())
@@ -292,8 +293,8 @@ def _analyze(options: argparse.Namespace) -> int:
 
 def _live(options: argparse.Namespace) -> int:
     alarm, config = new_alarm(), configure(options)
-    from worker import live
-    from worker.pipeline import Pipeline
+    from worker.analysis.pipeline import Pipeline
+    from worker.viewing import live
 
     output: Path | None = options.output
     if output and output.resolve() == Path(options.source).resolve():

@@ -24,8 +24,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from worker.emotions import EMOTIONS
 from worker.errors import UsageError
+from worker.record import EMOTIONS
 
 PROJECT = Path(__file__).resolve().parent.parent
 DEFAULT_FILE = Path("worker.ini")

@@ -1,13 +1,59 @@
 """The record: what is stored and posted about one image."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from worker.errors import ImageLost
-from worker.faces import Analysis, Face
 
 Record = dict[str, Any]
+
+# What the networks tell apart: the eight emotions in the order of FER+ (Barsoum et al. 2016).
+EMOTIONS = (
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+)
+
+FACE_CLASSES = ("face", "not a face")  # what the detector's second stage tells apart
+
+
+@dataclass(frozen=True)
+class Box:
+    """A bounding box in pixels of the upright, full-resolution image; x2 and y2 are exclusive."""
+
+    x1: int
+    y1: int
+    x2: int
+    y2: int
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face. ``probabilities``: calibrated, 0..1, by class name, adding up to 1.
+
+    ``confidence``: 0..1, that it is a face.
+    """
+
+    box: Box
+    probabilities: dict[str, float]
+    confidence: float = 1.0
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was found in one image; ``elapsed_ms``: from bytes to probabilities."""
+
+    width: int
+    height: int
+    faces: tuple[Face, ...]
+    elapsed_ms: float
 
 
 def utc_now() -> str:

@@ -8,8 +8,8 @@ import pytest
 from rich.progress import Progress
 
 from worker.config import PROJECT
-from worker.emotions import EMOTIONS
 from worker.errors import UsageError
+from worker.record import EMOTIONS
 from worker.training.evaluation import (
     accuracy_figures,
     evaluate_emotions,

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from tests.photographs import ASTRONAUT_FACE, HOPPER_FACE, SAMPLES
-from worker.classification import Classifier
+from worker.analysis.classification import Classifier
+from worker.analysis.detection import PROFILES
 from worker.cli import main
-from worker.detection import PROFILES
-from worker.emotions import FACE_CLASSES
 from worker.errors import UsageError
-from worker.faces import Box
+from worker.record import FACE_CLASSES, Box
 from worker.terminal import progress_bar
 from worker.training.dataset import face_labels, load_split
 from worker.training.face_evaluation import evaluate_faces, load_pictures, match

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from worker.networks import build_network
 from worker.training.imagenet import adopt_convolutions
+from worker.training.networks import build_network
 
 VGG13 = (64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
 VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M")

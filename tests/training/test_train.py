@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from worker.classification import Classifier
+from worker.analysis.classification import Classifier
+from worker.analysis.detection import FACE_WEIGHTS
+from worker.analysis.weights_file import read_weights
 from worker.cli import main
-from worker.cli_model import shipped_weights
+from worker.commands.model import shipped_weights
 from worker.config import PROJECT
-from worker.detection import FACE_WEIGHTS
-from worker.emotions import EMOTIONS
 from worker.errors import UsageError
+from worker.record import EMOTIONS
 from worker.training import train as train_module
 from worker.training.dataset import REPEATS, Faces, repeat_rare
 from worker.training.train import Progress, TrainOptions, train
-from worker.weights_file import read_weights
 
 NAMES = ("happiness", "anger")
 WEIGHTS = PROJECT / "weights" / "custom_net.safetensors"

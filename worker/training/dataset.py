@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.emotions import EMOTIONS, FACE_CLASSES
 from worker.errors import UsageError
+from worker.record import EMOTIONS, FACE_CLASSES
 
 TRAIN_SPLIT, VALID_SPLIT, TEST_SPLIT = SPLITS = "FER2013Train", "FER2013Valid", "FER2013Test"
 VOTE_COLUMNS = len(EMOTIONS) + 2  # and unknown, not-a-face

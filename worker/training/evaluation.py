@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from scipy.optimize import minimize_scalar
 
-from worker.classification import Classifier
-from worker.emotions import EMOTIONS
+from worker.analysis.classification import Classifier
+from worker.analysis.cropping import Picture, resize
 from worker.errors import UsageError
-from worker.preprocessing import Picture, resize
+from worker.record import EMOTIONS
 from worker.training.dataset import load_split, majority_labels
 
 CALIBRATION_BINS = 15

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from worker.detection import FaceDetector, FaceScorer, SearchSettings, overlaps
+from worker.analysis.cropping import Picture, crop_face, decode
+from worker.analysis.detection import FaceDetector, FaceScorer, SearchSettings, overlaps
 from worker.errors import ImageLost, UsageError
-from worker.faces import Box
 from worker.files import replace_file
-from worker.preprocessing import Picture, crop_face, decode
+from worker.record import Box
 
 COLUMNS = ["file_name", "x1", "y1", "x2", "y2"]
 MATCH = 0.4  # intersection over union of squared boxes from which a face is found

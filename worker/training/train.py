@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from worker.classification import WithMirror, load_network
+from worker.analysis.classification import WithMirror, load_network
+from worker.analysis.cropping import normalise, resize
+from worker.analysis.weights_file import Facts, save_weights
 from worker.errors import UsageError
-from worker.networks import build_network, classes_of
-from worker.preprocessing import normalise, resize
 from worker.training.augmentation import augment
 from worker.training.dataset import (
     TRAIN_SPLIT,
@@ -34,8 +34,8 @@ from worker.training.dataset import (
 )
 from worker.training.evaluation import fit_temperature
 from worker.training.imagenet import adopt_convolutions
+from worker.training.networks import build_network, classes_of
 from worker.training.plots import plot_learning
-from worker.weights_file import Facts, save_weights
 
 AVERAGE_DECAY = 0.998  # of the running average of the weights, a step; at first less
 MOMENTUM = 0.9

@@ -1,0 +1,240 @@
+"""What answers say, whatever they say: names, ids, thresholds, waiting times."""
+
+import time
+import unicodedata
+from email.utils import formatdate
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from worker.client.answers import (
+    MAX_JSON_VALUES,
+    clean_file_name,
+    decode_base64,
+    idempotency_key,
+    parse_json,
+    parse_retry_after,
+    parse_threshold,
+    read_offer,
+    threshold_in,
+    visible,
+)
+from worker.errors import ImageLost
+
+# What can come in a header: any bytes, read as Latin-1.
+header_texts = st.binary(max_size=300).map(lambda value: value.decode("latin-1"))
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        ('attachment; filename="face.png"', "face.png"),
+        ("inline; filename=face.png", "face.png"),
+        ("attachment; filename*=UTF-8''b%C3%BCcher%20%E2%82%AC.png", "bücher €.png"),
+        ("attachment; filename*=iso-8859-1''b%FCcher.png", "bücher.png"),
+        # RFC 6266: the extended form goes first, wherever it stands.
+        ("attachment; filename=\"x.png\"; filename*=UTF-8''%C3%BC.png", "ü.png"),
+        ("attachment; filename*=UTF-8''%C3%BC.png; filename=\"x.png\"", "ü.png"),
+        ("attachment; FILENAME=face.png", "face.png"),
+        ('attachment; filename="a;b \\"c\\".png"', 'a;b "c".png'),
+        ('attachment; filename="bücher.png"'.encode().decode("latin-1"), "bücher.png"),
+        ('attachment; filename="bücher.png"', "bücher.png"),
+        ('attachment; filename="../../etc/passwd"', "passwd"),
+        ("attachment; filename*=UTF-8''..%2F..%2Fetc%2Fpasswd", "passwd"),
+        ('attachment; filename="C:\\\\Users\\\\me\\\\face.png"', "face.png"),
+        ('attachment; filename="fa\x1b[31mce\x7f.png"', "fa[31mce.png"),
+        ("attachment; filename*=UTF-8''gnp%E2%80%AE.exe", "gnp.exe"),
+        ("attachment; filename*=no-such-charset''a.png", "a.png"),
+        ('attachment; filename=".."', None),
+        ('attachment; filename="/"', None),
+        ('attachment; filename=""', None),
+        ("attachment", None),
+        ("", None),
+    ],
+)
+def test_a_file_name_is_read_from_content_disposition(disposition: str, name: str | None) -> None:
+    assert read_offer({"Content-Disposition": disposition}).file_name == name
+
+
+def test_the_second_and_third_choice_of_a_file_name() -> None:
+    headers = {"Content-Disposition": "inline", "X-File-Name": "dir/b.png"}
+
+    assert read_offer(headers, {"file_name": "c.png"}).file_name == "b.png"
+    assert read_offer({}, {"file_name": "dir\\c.png"}).file_name == "c.png"
+    assert read_offer({}, {"file_name": ["c.png"]}).file_name is None
+
+
+@given(header_texts | st.text(), st.sampled_from(["plain", "quoted", "extended", "whole"]))
+@example("..\\..\\\x00..", "quoted")
+@example("a" * 5_000, "plain")
+def test_no_file_name_ever_leads_anywhere(text: str, form: str) -> None:
+    header = {
+        "plain": f"attachment; filename={text}",
+        "quoted": f'attachment; filename="{text}"',
+        "extended": f"attachment; filename*=UTF-8''{text}",
+        "whole": text,
+    }[form]
+    headers = {"Content-Disposition": header[:5_000]}
+
+    for name in (
+        read_offer(headers).file_name,
+        read_offer({"X-File-Name": text}).file_name,
+        read_offer({}, {"file_name": text}).file_name,
+        clean_file_name(text),
+    ):
+        assert name is None or name not in ("", ".", "..")
+        assert not set(name or "") & set("/\\")
+        assert all(unicodedata.category(char) not in ("Cc", "Cs") for char in name or "")
+        assert len(name or "") <= 255
+
+
+@pytest.mark.parametrize(
+    ("headers", "document"),
+    [
+        ({"Content-Disposition": 'inline; filename="' + ";" * 65_000}, {}),
+        ({}, {"file_name": "a" * 40_000_000}),
+        ({}, {"task_id": "a" * 40_000_000}),
+    ],
+)
+def test_no_long_text_keeps_us_busy(headers: dict[str, str], document: dict[str, object]) -> None:
+    begin = time.monotonic()
+    read_offer(headers, document)
+    assert time.monotonic() - begin < 1
+
+
+@given(st.text(max_size=2_000), st.text(max_size=2_000))
+@example("a\x00", "a")
+@example("\ud800", "\ud801")
+@example("a" * 1_001, "a" * 1_002)
+def test_a_task_id_can_be_stored_and_two_never_become_one(one: str, other: str) -> None:
+    ids = [read_offer({}, {"task_id": task}).task_id for task in (one, other)]
+
+    assert (ids[0] == ids[1]) == (one == other)
+    for task_id in ids:
+        assert task_id is None or task_id == visible(task_id)
+        assert len(task_id or "") <= 1_000
+        key = idempotency_key(task_id or "")
+        assert key.isascii() and key.isprintable() and " " not in key and 0 < len(key) <= 200
+
+
+def test_a_replaced_task_id_has_the_key_of_the_one_that_was_sent() -> None:
+    stored = read_offer({}, {"task_id": "job\n1"}).task_id
+
+    assert stored is not None
+    assert idempotency_key(stored) == idempotency_key("job\n1")
+
+
+@pytest.mark.parametrize(
+    ("headers", "document", "task_id"),
+    [
+        ({"X-Task-Id": "h"}, {"task_id": "j"}, "h"),
+        ({"ETag": '"e"'}, {"task_id": "j"}, "j"),
+        ({"ETag": '"e"'}, {}, "e"),
+        ({"ETag": 'W/"e"'}, {}, None),
+        ({}, {"task_id": 17}, "17"),
+        ({}, {"task_id": True}, None),
+        ({}, {"task_id": ""}, None),
+        ({}, {"task_id": None}, None),
+        ({"X-Task-Id": "ü".encode().decode("latin-1")}, {}, "ü"),
+    ],
+)
+def test_what_names_the_task(
+    headers: dict[str, str], document: dict[str, object], task_id: str | None
+) -> None:
+    assert read_offer(headers, document).task_id == task_id
+
+
+@pytest.mark.parametrize("hostile", ["a\r\nX-Evil: 1", "a\x00", "ü", " ", "a" * 1_001, ["a"]])
+def test_what_no_header_can_carry_back_is_no_lease_and_no_etag(hostile: object) -> None:
+    offer = read_offer({"ETag": str(hostile)}, {"lease_id": hostile})
+
+    assert offer.lease_id is None
+    if isinstance(hostile, str):
+        assert offer.etag is None
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.35, "0.35", " .5 ", "1.", "1e-1", "+0.2"])
+def test_a_threshold_is_a_number_or_a_text(value: object) -> None:
+    assert parse_threshold(value) == float(value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(True, False, None, float("nan"), float("inf"), -0.1, 1.01, 7, [], {}),
+        *("", "abc", "nan", "inf", "7", "0,5", "0_1", "\u0661", "0.5 0.6"),
+        "1" * 1_000_000 + "x",  # a pattern that backtracks would take hours
+    ],
+)
+def test_anything_else_is_no_threshold(value: object) -> None:
+    assert parse_threshold(value) is None
+
+
+@given(st.floats() | st.integers() | st.text() | st.booleans() | st.none() | header_texts)
+@example(-0.0)
+@example("-0")
+@example("\x1c0")
+def test_a_parsed_threshold_is_within_0_and_1(value: object) -> None:
+    threshold = parse_threshold(value)
+
+    assert threshold is None or (type(threshold) is float and 0 <= threshold <= 1)
+    assert str(threshold) != "-0.0"
+
+
+@given(st.floats(0, 1))
+def test_every_threshold_is_understood_as_number_text_and_json(value: float) -> None:
+    for body in (f'{{"threshold": {value}}}', f'{{"threshold": "{value}"}}', str(value)):
+        assert parse_threshold(threshold_in(body.encode())) == value
+
+
+@given(st.binary())
+def test_no_threshold_answer_breaks_the_parser(body: bytes) -> None:
+    parse_threshold(threshold_in(body))
+
+
+def test_retry_after_is_seconds_or_a_date() -> None:
+    assert parse_retry_after("7") == 7
+    wait = parse_retry_after(formatdate(time.time() + 100, usegmt=True))
+    assert wait is not None and 90 < wait <= 100
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", "-1", "soon", "1.5", "9" * 5_000, "Wed, 21 Oct 2015 07:28:00 GMT"]
+)
+def test_any_other_retry_after_is_none(value: str | None) -> None:
+    assert parse_retry_after(value) is None
+
+
+@given(header_texts)
+def test_no_retry_after_breaks_the_parser(value: str) -> None:
+    wait = parse_retry_after(value)
+    assert wait is None or wait >= 0
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 900, b"[" * 100_000, b"[" + b"1," * MAX_JSON_VALUES + b"1]", b"\xff", b"", b"{"]
+)
+def test_deep_wide_or_broken_json_is_refused(body: bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_json(body)
+
+
+def test_json_that_nests_deeper_than_the_parser_can_is_refused() -> None:
+    with pytest.raises(ValueError, match="deep"):
+        parse_json(b"[" * MAX_JSON_VALUES)
+
+
+@pytest.mark.parametrize("text", ["YWJj", "data:image/png;base64,YWJj", "data:;base64,YWJj"])
+def test_base64_is_decoded(text: str) -> None:
+    assert decode_base64(text) == b"abc"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["YWJ", "YW Jj", "YWJj\n", "YWJj=", "YWJj====", "=YWJj", "%%%%", "ü", "data:image/png,YWJj"],
+)
+def test_base64_is_strict(text: str) -> None:
+    with pytest.raises(ImageLost) as lost:
+        decode_base64(text)
+    assert lost.value.kind == "bad_base64"

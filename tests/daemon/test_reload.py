@@ -1,0 +1,177 @@
+"""SIGHUP: a real daemon reads its configuration again; what can change does, the rest is said."""
+
+import os
+import pty
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands.test_cli import command, wait_for
+from tests.scripted_server import Reply, ScriptedServer
+from worker.config import load_config
+from worker.daemon.reload import LIVE, merge
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as scripted:
+        scripted.script("/image", Reply(204))
+        yield scripted
+
+
+class Process:
+    """The daemon with a worker.ini and a log file, killed at the end of a ``with``."""
+
+    def __init__(self, folder: Path, stdin: int = subprocess.DEVNULL) -> None:
+        self._file, self.log_file = folder / "worker.ini", folder / "worker.log"
+        with self.log_file.open("ab") as log:  # as `2>> worker.log` opens it
+            self.process = subprocess.Popen(command(), cwd=folder, stdin=stdin, stderr=log)
+
+    def reload(self, text: str) -> None:
+        self._file.write_text(text)
+        self.process.send_signal(signal.SIGHUP)
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def until(self, condition: Callable[[], object]) -> None:
+        def met() -> object:
+            assert self.process.poll() is None, self.log
+            return condition()
+
+        wait_for(met)
+
+    def __enter__(self) -> "Process":
+        self.until(lambda: "polling http" in self.log)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def ini(url: str, interval: float, more: str = "") -> str:
+    return f"[server]\nurl = {url}\n{more}\n[worker]\npoll_interval = {interval}\n"
+
+
+def test_what_can_change_does_and_the_rest_is_said_in_one_line(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    (tmp_path / "worker.ini").write_text(ini(server.url, 3600))
+    with Process(tmp_path) as daemon, ScriptedServer() as other:
+        daemon.until(lambda: server.requests)
+        other.script("/image", Reply(500))
+        text = ini(other.url, 0.1) + "max_backoff = 1\n[database]\npath = other.json\n"
+        daemon.reload(text + "[log]\nlevel = DEBUG\nformat = json\n")
+        daemon.until(lambda: len(other.requests) >= 4)
+        daemon.until(lambda: '"level": "DEBUG"' in daemon.log)
+        (line,) = [line for line in daemon.log.splitlines() if "SIGHUP" in line]
+        assert "waits for a restart: [database] path" in line
+        live = (
+            "[server] url, [worker] poll_interval, [worker] max_backoff, [log] level, [log] format"
+        )
+        assert f"changed: {live};" in line
+        assert len(server.requests) == 1
+    assert not (tmp_path / "other.json").exists()
+
+
+def test_a_broken_file_keeps_the_old_configuration_and_says_so(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    (tmp_path / "worker.ini").write_text(ini(server.url, 0.1))
+    with Process(tmp_path) as daemon:
+        for broken, names in (
+            (ini(server.url, -1), "poll_interval = -1"),
+            (ini(server.url, 3600, "token_file = missing"), "token_file"),
+        ):
+            daemon.reload(broken)
+            daemon.until(lambda names=names: names in daemon.log)  # type: ignore[misc]
+            line = daemon.log.splitlines()[-1]
+            assert " ERROR " in line
+            assert "the old configuration stays in force" in line
+            before = len(server.requests)
+            daemon.until(lambda before=before: len(server.requests) > before + 3)  # type: ignore[misc]
+    assert "Traceback" not in daemon.log
+
+
+def test_a_back_off_is_cut_short_so_that_the_change_holds_at_once(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.script("/image", Reply(503, headers={"Retry-After": "60"}), Reply(204))
+    (tmp_path / "worker.ini").write_text(ini(server.url, 3600))
+    with Process(tmp_path) as daemon:
+        daemon.until(lambda: "next try in 60.0 s" in daemon.log)
+        daemon.reload(ini(server.url, 0.1))
+        daemon.until(lambda: len(server.requests) >= 3)
+
+
+def test_the_token_and_the_fallback_threshold_are_those_of_the_new_file(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    (tmp_path / "worker.ini").write_text(ini(server.url, 0.1))
+    token = tmp_path / "token"
+    token.write_text("s3cret")
+    token.chmod(0o600)
+    with Process(tmp_path) as daemon:
+        daemon.until(lambda: server.requests)
+        assert "Authorization" not in server.requests[0].headers
+        daemon.reload(ini(server.url, 0.1, "token_file = token\nfallback_threshold = 0.25"))
+        daemon.until(lambda: server.requests[-1].headers.get("Authorization") == "Bearer s3cret")
+        broken = Reply(body=b"x", headers={"Content-Type": "image/png", "X-Task-Id": "t1"})
+        server.script("/image", broken, Reply(204))
+        daemon.until(lambda: "fallback_threshold = 0.25 applies" in daemon.log)
+    assert "s3cret" not in daemon.log
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_closed_terminal_stops_it_but_a_signal_in_an_open_one_reloads(
+    server: ScriptedServer, tmp_path: Path, closed: bool
+) -> None:
+    (tmp_path / "worker.ini").write_text(ini(server.url, 0.1))
+    window, terminal = pty.openpty()
+    with Process(tmp_path, stdin=terminal) as daemon:
+        os.close(terminal)
+        if closed:
+            os.close(window)
+            daemon.process.send_signal(signal.SIGHUP)
+            assert daemon.process.wait(40) == 0
+        else:
+            daemon.reload(ini(server.url, 0.2))
+            daemon.until(lambda: "SIGHUP: changed: [worker] poll_interval" in daemon.log)
+            os.close(window)
+
+
+def test_a_log_file_can_be_copied_and_cut_to_nothing_while_it_is_written(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    (tmp_path / "worker.ini").write_text(ini(server.url, 0.1))
+    with Process(tmp_path) as daemon:
+        os.truncate(daemon.log_file, 0)
+        daemon.reload(ini(server.url, 0.2))
+        daemon.until(lambda: "SIGHUP" in daemon.log)
+        assert "\0" not in daemon.log  # no hole where the cut lines were
+        assert "polling http" not in daemon.log
+
+
+def test_merge_takes_what_may_change_and_keeps_the_rest() -> None:
+    old = load_config(environment={}, flags=["worker.id=me"])
+    new = load_config(
+        environment={},
+        flags=["worker.id=you", "worker.poll_interval=9", "server.results_path=/r"],
+    )
+    merged, changed, waiting = merge(old, new)
+    assert merged.worker.poll_interval == 9
+    assert (merged.worker.id, merged.server.results_path) == ("me", "")
+    assert changed == ["[worker] poll_interval"]
+    assert waiting == ["[server] results_path", "[worker] id"]
+    assert merge(old, old) == (old, [], [])
+
+
+def test_every_live_key_is_a_key() -> None:
+    for name in LIVE:
+        section, key = name.split(".")
+        assert hasattr(getattr(load_config(environment={}), section), key), name

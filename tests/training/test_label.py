@@ -1,0 +1,260 @@
+"""`label`: the page over real files: no vote is lost, none is taken from a stranger."""
+
+import csv
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from flask.testing import FlaskClient
+
+from tests.commands.test_cli import run_worker, start
+from tests.photographs import encode
+from worker.errors import Stop, UsageError
+from worker.training.dataset import load_split, majority_labels
+from worker.training.label import LABEL_NAMES, Ballot, create_app
+from worker.web import DemoServer
+
+HERE = {"Host": "127.0.0.1:5001"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    for number in range(4):
+        (faces / f"{number}.png").write_bytes(encode(".png", np.full((48, 48), number, np.uint8)))
+    return faces
+
+
+@pytest.fixture
+def ballot(folder: Path) -> Iterator[Ballot]:
+    with Ballot(folder, now=lambda: "now") as opened:
+        yield opened
+
+
+@pytest.fixture
+def client(ballot: Ballot) -> FlaskClient:
+    return create_app(ballot).test_client()
+
+
+def post(client: FlaskClient, path: str, headers: dict[str, str] = HERE, **given: Any) -> Any:
+    return client.post(path, json=given, headers=headers)
+
+
+def votes(folder: Path) -> list[list[str]]:
+    with (folder / "votes.csv").open(newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
+def labels(folder: Path) -> dict[str, list[int]]:
+    with (folder / "label.csv").open(newline="") as file:
+        return {name: [int(n) for n in counts] for name, _, *counts in csv.reader(file)}
+
+
+def test_a_vote_is_kept_at_once_and_the_next_face_comes(client: FlaskClient, folder: Path) -> None:
+    assert client.get("/next?labeller=Ann", headers=HERE).json == {
+        "face": "0.png",
+        "done": 0,
+        "total": 4,
+    }
+    answer = post(client, "/vote", labeller="Ann", face="0.png", label="anger")
+    assert answer.json == {"face": "1.png", "done": 1, "total": 4}
+    assert votes(folder) == [["0.png", "Ann", "anger", "now"]]
+    assert labels(folder) == {"0.png": [0, 0, 0, 0, 10, 0, 0, 0, 0, 0]}
+    assert client.get("/next?labeller=Bob", headers=HERE).json["face"] == "0.png"  # type: ignore[index]
+    assert client.get("/face/1.png", headers=HERE).data == (folder / "1.png").read_bytes()
+
+
+def test_each_label_has_its_column(ballot: Ballot, folder: Path) -> None:
+    for number, label in enumerate(LABEL_NAMES):
+        ballot.vote(f"person {number}", "2.png", label)
+    assert labels(folder) == {"2.png": [1] * 10}
+
+
+def test_few_people_count_as_about_ten(ballot: Ballot, folder: Path) -> None:
+    for name, label in (("Ann", "anger"), ("Bob", "anger"), ("Cy", "unknown")):
+        ballot.vote(name, "1.png", label)
+    assert labels(folder) == {"1.png": [0, 0, 0, 0, 8, 0, 0, 0, 4, 0]}
+    ballot.vote("Ann", "0.png", "fear")
+    ballot.vote("Bob", "0.png", "anger")
+    faces = load_split(folder, "FER2013Train"), load_split(folder, "FER2013Valid")
+    found = [int(label) for part in faces for label in majority_labels(part.votes)]
+    assert sorted(found) == [-1, 4]  # two who disagree, and anger
+
+
+def test_undo_takes_back_the_latest_again_and_again(client: FlaskClient, folder: Path) -> None:
+    for face, label in (("0.png", "anger"), ("1.png", "fear")):
+        post(client, "/vote", labeller="Ann", face=face, label=label)
+    post(client, "/vote", labeller="Bob", face="3.png", label="fear")
+    assert post(client, "/undo", labeller="Ann").json == {"face": "1.png", "done": 1, "total": 4}
+    assert post(client, "/undo", labeller="Ann").json["face"] == "0.png"
+    assert post(client, "/undo", labeller="Ann").json == {"face": "0.png", "done": 0, "total": 4}
+    assert list(labels(folder)) == ["3.png"]
+    assert [line[2] for line in votes(folder)] == ["anger", "fear", "fear", "undo", "undo"]
+
+
+def test_a_person_goes_on_where_it_stopped(folder: Path) -> None:
+    with Ballot(folder) as first:
+        first.vote('Ann, the "first"', "0.png", "anger")
+        first.vote('Ann, the "first"', "1.png", "not a face")
+        first.undo('Ann, the "first"')
+        first.vote('Ann, the "first"', "0.png", "fear")
+    (folder / "label.csv").unlink()
+    with Ballot(folder) as second:
+        assert second.votes() == {'Ann, the "first"': {"0.png": "fear"}}
+        assert second.next_face('Ann, the "first"') == "1.png"
+        assert list(labels(folder)) == ["0.png"]
+
+
+def test_a_line_that_a_power_cut_left_is_dropped(folder: Path) -> None:
+    with Ballot(folder) as first:
+        first.vote("Ann", "0.png", "anger")
+    with (folder / "votes.csv").open("a") as file:
+        file.write("1.png,Ann,fe")
+    with Ballot(folder) as second:
+        second.vote("Ann", "2.png", "fear")
+        assert second.votes() == {"Ann": {"0.png": "anger", "2.png": "fear"}}
+    assert [line[0] for line in votes(folder)] == ["0.png", "2.png"]
+
+
+def test_pages_open_at_once_lose_nothing(ballot: Ballot, folder: Path) -> None:
+    with DemoServer(create_app(ballot)) as server, ThreadPoolExecutor(8) as pool:
+
+        def label_all(name: str) -> None:
+            with requests.Session() as session:
+                for face in ballot.faces:
+                    given = {"labeller": name, "face": face, "label": "fear"}
+                    assert session.post(f"{server.url}/vote", json=given, timeout=30).ok
+
+        list(pool.map(label_all, [f"person {number // 2}" for number in range(20)]))
+    assert len(votes(folder)) == 80  # two pages of each person
+    assert labels(folder) == {face: [0] * 6 + [10, 0, 0, 0] for face in ballot.faces}
+
+
+def test_a_second_label_on_the_folder_is_refused(ballot: Ballot, folder: Path) -> None:
+    with pytest.raises(UsageError, match="another `label` has it"):
+        Ballot(folder)
+    ballot.close()
+    Ballot(folder).close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "127.0.0.1.evil.example:5001"},
+        {**HERE, "Origin": "http://evil.example"},
+        {**HERE, "Origin": "http://127.0.0.1:9999"},
+        {**HERE, "Origin": "null"},
+    ],
+)
+def test_a_page_from_elsewhere_is_refused(
+    client: FlaskClient, folder: Path, headers: dict[str, str]
+) -> None:
+    answer = post(client, "/vote", headers, labeller="Ann", face="0.png", label="anger")
+    assert answer.status_code == 403
+    assert client.get("/next?labeller=Ann", headers=headers).status_code == 403
+    assert votes(folder) == []
+
+
+def test_its_own_page_is_answered(client: FlaskClient) -> None:
+    own = {"Host": "localhost:5001", "Origin": "http://localhost:5001"}
+    vote = {"labeller": "Ann", "face": "0.png", "label": "anger"}
+    assert post(client, "/vote", own, **vote).status_code == 200
+    form = client.post("/vote", data=vote, headers=HERE)
+    assert form.status_code == 415  # what a form of another page could send
+    page = client.get("/", headers=HERE)
+    assert all(f'data-label="{label}"' in page.text for label in LABEL_NAMES)
+    assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"labeller": "Ann", "face": "../votes.csv", "label": "anger"},
+        {"labeller": "Ann", "face": "0.png", "label": "undo"},
+        {"labeller": "Ann", "face": ["0.png"], "label": "anger"},
+        {"labeller": "Ann"},
+        {"labeller": " ", "face": "0.png", "label": "anger"},
+        {"labeller": "A\nB", "face": "0.png", "label": "anger"},
+        {"labeller": "A" * 41, "face": "0.png", "label": "anger"},
+        {"labeller": 3, "face": "0.png", "label": "anger"},
+    ],
+)
+def test_what_is_no_vote_is_refused(
+    client: FlaskClient, folder: Path, given: dict[str, Any]
+) -> None:
+    assert post(client, "/vote", **given).status_code == 422
+    assert votes(folder) == []
+    assert client.get("/face/votes.csv", headers=HERE).status_code == 404
+    assert client.get("/face/..%2Fvotes.csv", headers=HERE).status_code == 404
+
+
+def test_a_full_disk_is_told_to_the_labeller(
+    client: FlaskClient, ballot: Ballot, folder: Path
+) -> None:
+    post(client, "/vote", labeller="Ann", face="0.png", label="anger")
+    (folder / "votes.csv").rename(folder / "kept.csv")
+    (folder / "votes.csv").symlink_to("/dev/full")
+    answer = post(client, "/vote", labeller="Ann", face="1.png", label="anger")
+    assert answer.status_code == 507
+    assert "cannot write" in answer.text
+    assert ballot.next_face("Ann") == "1.png"  # it still has to be labelled
+
+
+def test_agreement_is_shown(client: FlaskClient) -> None:
+    for name in ("Ann", "Bob"):
+        for face, label in (("0.png", "anger"), ("1.png", "fear")):
+            post(client, "/vote", labeller=name, face=face, label=label)
+    assert client.get("/agreement", headers=HERE).json == {
+        "labellers": {"Ann": 2, "Bob": 2},
+        "agreement": [["Ann, Bob (Cohen)", "2", "1.00"]],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("label.csv", "x", "was not made by `label`"),
+        ("votes.csv", "a,b\n", "line 1: expected file,labeller,label,time"),
+        ("votes.csv", "file,labeller,label,time\n0.png,Ann,joy,now\n", "line 2: expected"),
+    ],
+)
+def test_files_of_others_are_refused_and_left_alone(
+    folder: Path, name: str, content: str, message: str
+) -> None:
+    (folder / name).write_text(content)
+    with pytest.raises(UsageError, match=message):
+        Ballot(folder)
+    assert (folder / name).read_text() == content
+
+
+def test_a_folder_without_faces_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no face in it"):
+        Ballot(tmp_path)
+    done = run_worker(tmp_path, "label", "nowhere")
+    assert done.returncode == 2
+    assert "nowhere: there is no face in it" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_said(folder: Path) -> None:
+    (folder / "votes.csv").mkdir()
+    with pytest.raises(Stop, match="cannot write"):
+        Ballot(folder)
+
+
+def test_the_command_serves_the_page_and_ends_with_the_figures(folder: Path) -> None:
+    process = start(folder.parent, "label", "faces", "--port", "0")
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[3].rstrip(";")
+    given = {"labeller": "Ann", "face": "0.png", "label": "anger"}
+    assert requests.post(f"{url}/vote", json=given, timeout=30).ok
+    process.send_signal(signal.SIGTERM)
+    shown, log = process.communicate(timeout=30)
+    assert (process.returncode, shown) == (0, "Ann\t1\t\n")
+    assert "Traceback" not in log

@@ -1,0 +1,256 @@
+"""`live`: boxes follow faces, each frame is shown once and in time, and pages show the newest."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, Thread
+
+import numpy as np
+import pytest
+import requests
+
+from tests.commands.test_cli import command, run_worker, start
+from tests.photographs import overlap, picture
+from tests.viewing.test_video import LIMIT, level, write
+from worker.analysis.cropping import Picture, decode
+from worker.errors import ImageLost, Stop, UsageError
+from worker.record import Box, Face
+from worker.viewing import live
+from worker.viewing.live import SEARCH_EVERY, Follower, newest, open_source, page, play
+from worker.viewing.video import Video
+
+SCENE = np.random.default_rng(0).integers(0, 60, (240, 320), np.uint8)
+FACE = picture("astronaut.jpg", color=False)[66:164, 174:272]
+
+
+def frame(x: int, y: int) -> Picture:
+    """A face, 98 pixels square, at this place."""
+    scene = SCENE.copy()
+    scene[y : y + 98, x : x + 98] = FACE
+    return scene
+
+
+def box(x: int, y: int) -> Box:
+    return Box(x, y, x + 98, y + 98)
+
+
+def test_a_box_follows_its_face_between_two_searches() -> None:
+    places = [(20 + 6 * n, 40 + 3 * n) for n in range(4 * SEARCH_EVERY)]
+    frames = [frame(*place) for place in places]
+    searched = []
+
+    def find_faces(gray: Picture) -> tuple[Face, ...]:
+        [number] = [n for n, each in enumerate(frames) if each is gray]
+        searched.append(number)
+        return (Face(box(*places[number]), {"fear": number / 100}),)
+
+    with Follower(find_faces) as follower:
+        found = [follower.step(each) for each in frames]
+    assert searched == list(range(0, len(frames), SEARCH_EVERY))
+    for place, faces in zip(places, found, strict=True):
+        assert overlap(faces[0].box, box(*place)) > 0.85
+    # What a search says is taken up when the next one begins.
+    emotions = [100 * faces[0].probabilities["fear"] for faces in found]
+    assert emotions == [0] * 2 * SEARCH_EVERY + [5] * SEARCH_EVERY + [10] * SEARCH_EVERY
+
+
+def test_a_face_that_is_gone_has_no_box() -> None:
+    with Follower(lambda _: (Face(box(100, 60), {}),)) as follower:
+        assert follower.step(frame(100, 60))
+        assert follower.step(frame(102, 60))
+        assert not follower.step(SCENE)
+        assert not follower.step(np.zeros_like(SCENE))
+
+
+def test_a_box_at_the_border_is_followed_as_long_as_all_of_it_is_there() -> None:
+    with Follower(lambda _: (Face(box(0, 0), {}),)) as follower:
+        assert follower.step(frame(0, 0))
+        assert follower.step(frame(4, 0))[0].box.x1 > 0
+
+
+def test_an_error_of_the_search_is_raised() -> None:
+    def fail(_: Picture) -> tuple[Face, ...]:
+        raise ImageLost("x", "broken")
+
+    with Follower(fail) as follower, pytest.raises(ImageLost, match="broken"):
+        follower.step(SCENE)
+
+
+class Clock:
+    """Stands in for the time module; nobody really waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("work", "hurry", "shown", "took"),
+    [(0.01, False, 20, 1.91), (0.3, False, 7, 2.1), (0.01, True, 20, 0.2), (0.3, True, 20, 6.0)],
+)
+def test_a_file_plays_at_its_own_speed_or_in_a_hurry(
+    work: float,
+    hurry: bool,
+    shown: int,
+    took: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(live, "time", clock)
+
+    def show(_: Picture) -> bool:
+        clock.now += work
+        return True
+
+    with Video(write(tmp_path / "a.mp4", [level(n) for n in range(20)]), LIMIT) as video:
+        count, rate = play(video, lambda _: (), 0.5, show, lambda: False, hurry=hurry)
+    assert count == shown
+    assert clock.now == pytest.approx(took)
+    assert rate == pytest.approx(shown / took)
+
+
+def test_the_viewer_or_a_signal_ends_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", [level(n) for n in range(20)])
+    with Video(path, LIMIT) as video:
+        assert play(video, lambda _: (), 0.5, lambda _: False, lambda: False, hurry=True)[0] == 1
+    with Video(path, LIMIT) as video:
+        assert play(video, lambda _: (), 0.5, lambda _: True, lambda: True, hurry=True)[0] == 0
+
+
+def test_of_a_camera_only_the_newest_frame_is_given() -> None:
+    read = Event()
+
+    def camera() -> Iterator[tuple[float, Picture]]:
+        for number in range(9):
+            yield number, SCENE
+        read.set()
+        raise ImageLost("not_a_video", "unplugged")
+
+    frames = newest(camera())
+    first = next(frames)[0]
+    assert read.wait(10)
+    rest = []
+    with pytest.raises(ImageLost, match="unplugged"):
+        rest += [seconds for seconds, _ in frames]
+    assert [first, *rest][-1] == 8
+    assert len(rest) <= 1
+
+
+def test_a_page_shows_the_newest_frame_and_can_be_a_source(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with page("127.0.0.1", 0) as show:
+        url = capsys.readouterr().out.split()[2].rstrip(";")
+        assert "<img src=stream" in requests.get(url, timeout=10).text
+        strange = requests.get(url, timeout=10, headers={"Host": "evil.example"})
+        assert strange.status_code == 403
+        over = Event()
+
+        def keep_showing() -> None:
+            while not over.wait(0.01):
+                show(level(20))
+
+        showing = Thread(target=keep_showing)
+        showing.start()
+        try:
+            with open_source(f"{url}/stream", LIMIT) as video:
+                assert video.length is None
+                seen = [play(video, lambda _: (), 0.5, lambda _: False, lambda: False, hurry=False)]
+            with requests.get(f"{url}/stream", timeout=10, stream=True) as answer:
+                policy = answer.headers["Cross-Origin-Resource-Policy"]
+                part = answer.raw.read(2000).split(b"\r\n\r\n")[1]
+        finally:
+            over.set()
+            showing.join()
+    assert seen[0][0] == 1
+    assert policy == "same-origin"
+    assert part.startswith(b"\xff\xd8")
+
+
+def test_a_source_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere: there is no such file"):
+        open_source(str(tmp_path / "nowhere"), LIMIT)
+    (tmp_path / "a.mp4").write_text("no video")
+    with pytest.raises(Stop, match=r"a\.mp4: it does not open as a video"):
+        open_source(str(tmp_path / "a.mp4"), LIMIT)
+    with pytest.raises(Stop, match="there is no camera 77"):
+        open_source("77", LIMIT)
+
+
+def greenness(shown: Picture) -> int:
+    place = shown[90:140, 170:180].astype(int)
+    return int((place[..., 1] - place[..., 2]).max())
+
+
+def test_the_command_writes_a_video_with_the_faces_drawn_in(tmp_path: Path) -> None:
+    person = picture("astronaut.jpg")
+    write(tmp_path / "a.mp4", [person] * 12)
+    done = run_worker(tmp_path, "live", "--source", "a.mp4", "--output", "b.mp4")
+    assert (done.returncode, done.stdout.split()[:2]) == (0, ["12", "frames,"]), done.stderr
+    with Video(tmp_path / "b.mp4", LIMIT) as video:
+        drawn = [each for _, each in video.frames()]
+    assert len(drawn) == 12
+    for each in drawn:  # the box's left side is green, which the photograph is not
+        assert greenness(each) > 60 > 2 * greenness(person)
+    again = run_worker(tmp_path, "live", "--source", "a.mp4", "--output", "a.mp4")
+    assert again.returncode == 2
+    assert "is the source" in again.stderr
+
+
+def test_without_a_screen_it_names_the_other_ways(tmp_path: Path) -> None:
+    write(tmp_path / "a.mp4", [level(1)])
+    screens = ("DISPLAY", "WAYLAND_DISPLAY")
+    blind = {name: value for name, value in os.environ.items() if name not in screens}
+    done = subprocess.run(
+        command("live", "--source", "a.mp4"),
+        cwd=tmp_path,
+        env=blind,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "use --output out.mp4 or --serve 127.0.0.1:8080" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("xvfb-run"), reason="needs Xvfb (apt-get install xvfb)")
+def test_with_a_screen_it_opens_a_window(tmp_path: Path) -> None:
+    write(tmp_path / "a.mp4", [level(n) for n in range(5)])
+    done = subprocess.run(
+        ["xvfb-run", "-a", *command("live", "--source", "a.mp4")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "frames, " in done.stdout
+
+
+def test_the_command_serves_a_page_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    write(tmp_path / "a.mp4", [picture("astronaut.jpg")] * 60, rate=1)
+    process = start(tmp_path, "live", "--source", "a.mp4", "--serve", "127.0.0.1:0")
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[2].rstrip(";")
+    with requests.get(f"{url}/stream", timeout=60, stream=True) as answer:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += answer.raw.read(1)
+        length = int(head.split(b"Content-Length: ")[1].split()[0])
+        shown = decode(answer.raw.read(length), color=True)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert shown.shape == (512, 512, 3)

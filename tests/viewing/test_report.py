@@ -1,0 +1,178 @@
+"""`report`: the sums are right at any size, and nothing that a server names becomes markup."""
+
+import base64
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.commands.test_cli import run_worker
+from worker.database.database import Database
+from worker.errors import DatabaseUnusable, Stop
+from worker.files import replace_file
+from worker.record import Record
+from worker.viewing.report import LATEST, MOST_BARS, count_records, render, time_bars
+from worker.viewing.results import Filter, checked, select
+
+EVIL = "<script>alert(1)</script>\u202e\ud800$x^\"' onerror=alert(2).png"
+START = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def record(name: str = "a.png", *, after: timedelta = timedelta(), **keys: object) -> Record:
+    time = (START + after).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    whole = {"file_name": name, "threshold": 0.2, "faces": [], "processed_at": time}
+    return whole | {"elapsed_ms": 30.0} | keys
+
+
+def face(**emotions: float) -> Record:
+    return {"face_id": 1, **emotions, "bbox": ["1", "2", "3", "4"]}
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: tags with their attributes, and the table's cells."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.cells: list[str] = []
+        self.feed(content.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag == "td":
+            self.cells.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] == "td":
+            self.cells[-1] += data.strip()
+
+
+def test_the_sums_are_those_of_the_records() -> None:
+    lost: Record = {"type": "not_an_image", "message": "x"}
+    records = [
+        record(faces=[face(anger=0.9, fear=0.3), face(fear=0.25)], elapsed_ms=10.0),
+        record(faces=[face()], threshold=0.5, elapsed_ms=20.0),
+        record(elapsed_ms=90.0, after=timedelta(minutes=2)),
+        {"file_name": "x", "threshold": None, "faces": [], "error": lost},
+    ]
+    totals = count_records(records)
+    assert (totals.images, totals.faces, len(totals.times)) == (4, 3, 3)
+    assert totals.emotions == {"anger": 1, "fear": 1, "none": 1}
+    assert totals.faces_an_image == {2: 1, 1: 1, 0: 1}
+    assert {i: n for i, n in enumerate(totals.probabilities) if n} == {90: 1, 30: 1, 25: 1}
+    assert totals.thresholds == {0.2: 2, 0.5: 1}
+    assert totals.errors == {"not_an_image": 1}
+    minute = int(START.timestamp() // 60)
+    edges, (images, *faces) = time_bars(totals)
+    assert (edges - minute).tolist() == [0, 1, 2, 3]
+    assert images.tolist() == [2, 0, 1]
+    assert sum(faces).tolist() == [3, 0, 0]
+    page = render(totals, "results.json", "now").decode()
+    assert "<dd>20.0 ms</dd>" in page  # median of 10, 20, 90
+    assert "<dd>83.0 ms</dd>" in page  # p95
+    assert "not_an_image 1" in page
+
+
+def test_a_long_time_gets_wider_bars_and_loses_nothing() -> None:
+    gap = timedelta(minutes=7)
+    count = 40 * MOST_BARS
+    records = (record(after=number * gap, faces=[face(anger=0.9)]) for number in range(count))
+    edges, bars = time_bars(count_records(records))
+    assert 20 < len(edges) - 1 == bars.shape[1] <= MOST_BARS + 1
+    assert set(np.diff(edges)) == {720}
+    assert bars.sum(axis=1).tolist() == [count, 0, 0, 0, 0, count, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("wrong", ["0001-01-01", "1969-12-31T23:59:00Z", "9999-12-31"])
+def test_a_clock_that_was_wrong_spoils_no_picture(wrong: str) -> None:
+    page = render(count_records([record(processed_at=wrong), record()]), "r", "now")
+    assert Page(page).tags.count("figure") == 4
+    assert b"1 records carry no time, or an impossible one." in page
+    assert Page(render(count_records([record(processed_at=wrong)]), "r", "")).cells[0] == wrong
+
+
+def test_only_records_since_a_time_are_counted() -> None:
+    records = [record("old"), record("new", after=timedelta(days=1)), {"file_name": "no time"}]
+    totals = count_records(select(records, Filter(since=START + timedelta(hours=1)), None))
+    assert [found["file_name"] for found in totals.latest] == ["new"]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_file_of_none_or_one_record_has_a_report(count: int) -> None:
+    page = render(count_records([record(faces=[face(fear=0.4)])] * count), "r", "now")
+    parsed = Page(page)
+    assert parsed.tags.count("tr") == 1 + count
+    assert (b"There is no record" in page) == (count == 0)
+    assert (parsed.tags.count("img") > 3) == (count == 1)
+
+
+def test_what_a_server_names_is_text_and_nothing_is_fetched() -> None:
+    lost: Record = {"type": EVIL, "message": EVIL}
+    page = render(count_records([record(EVIL, error=lost)]), EVIL, "now")
+    parsed = Page(page)
+    assert parsed.tags.count("script") == 1
+    assert parsed.cells[1].startswith("<script>alert(1)</script>\ufffd\ufffd$x^\"'")
+    assert not [name for name, _ in parsed.attributes if name.startswith("on")]
+    addresses = [value for name, value in parsed.attributes if name in ("src", "href")]
+    assert addresses
+    assert all(address.startswith("data:") for address in addresses)
+    assert b"default-src &#39;none&#39;" in page or b"default-src 'none'" in page
+
+
+def test_the_table_has_the_latest_first() -> None:
+    page = Page(render(count_records(record(f"{i}.png") for i in range(LATEST + 3)), "r", "now"))
+    names = page.cells[1::4]
+    assert names == [f"{i}.png" for i in range(LATEST + 2, 2, -1)]
+
+
+def test_a_record_of_another_program_is_named() -> None:
+    with pytest.raises(DatabaseUnusable, match=r"r\.json: record 2 is not one of this worker"):
+        count_records(checked([record(), {"name": "somebody"}], "r.json"))
+    with pytest.raises(DatabaseUnusable, match="record 1 is not one of this worker"):
+        count_records(checked([record(faces=[face(anger="much")])], ""))  # type: ignore[arg-type]
+
+
+def test_the_command_writes_one_page_from_several_files(tmp_path: Path) -> None:
+    with Database(tmp_path / "results-a.json") as first:
+        first.append(record("old", faces=[face(happiness=0.4)], after=timedelta(days=-1)))
+        first.append(record("a", faces=[face(fear=0.4)], after=timedelta(minutes=1)))
+    with Database(tmp_path / "results-b.json") as second:
+        second.append(record("b", faces=[face(anger=0.4)], after=timedelta(minutes=2)))
+    files = ("--database", "results-b.json", "results-a.json")
+    done = run_worker(tmp_path, "report", "--since", "2026-11-24", *files)
+    assert (done.returncode, done.stdout) == (0, "report.html: 2 images, 2 faces\n")
+    page = (tmp_path / "report.html").read_text()
+    assert "<h1>results-b.json, results-a.json</h1>" in page
+    assert "anger 1, fear 1" in page
+    assert Page(page.encode()).cells[1::4] == ["b", "a"]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_disk_that_takes_no_page_is_an_error_that_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps({"images": {"1": record()}}))
+    (tmp_path / "report.html").write_text("old")
+    (tmp_path / "report.html.partial").symlink_to("/dev/full")
+    done = run_worker(tmp_path, "report")
+    assert done.returncode == 1
+    assert "cannot write report.html: No space left on device" in done.stderr
+    assert (tmp_path / "report.html").read_text() == "old"
+
+
+def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(Stop, match="no ordinary file"):
+        replace_file(tmp_path / "folder", b"x")
+
+
+def test_pictures_are_whole_svg_files() -> None:
+    page = render(count_records([record(faces=[face(fear=0.4)])]), "r", "now").decode()
+    pictures = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", page)
+    assert len(pictures) == 6
+    for picture in pictures:
+        assert base64.b64decode(picture).rstrip().endswith(b"</svg>")

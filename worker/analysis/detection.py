@@ -1,0 +1,303 @@
+"""Where the faces are in a gray picture: Viola-Jones proposes, a small network decides.
+
+    picture -> shrunk -> OpenCV's Haar cascades -> windows -> face_net -> groups -> one box a face
+
+A cascade is a row of stages, each of which rejects what it takes for no face. Only its first stages
+are used, and every window that passes them counts, with or without neighbours: so few faces are
+lost and the search is short. What is invented, a small network rejects, better than the stages left
+out. A true face is seen by many windows, and the network's opinions of the best ones are added up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.analysis.cropping import Picture, crop_face
+from worker.config import PROJECT, DetectionConfig
+from worker.errors import UsageError
+from worker.record import Box
+
+CASCADES = Path(cv2.__file__).parent / "data"
+FACE_WEIGHTS = PROJECT / "weights" / "face_net.safetensors"
+WINDOW = 24  # pixels: the largest window of a cascade; a smaller face cannot be seen
+OCTAVE = 2  # a shrunk copy of the picture is searched for faces of up to so many windows
+MOST_WINDOWS = 4000  # scored in one picture: bounds the time that a picture of a crowd can take
+# Pixels of the longer side that is searched: bounds time, and OpenCV 4.14 crashes when one cascade
+# has to search a very wide picture (107x65408) after others.
+LONGEST = 4096
+SAME_FACE = 0.3  # intersection over union of windows from which they show one face
+INSIDE = 0.5  # share of the smaller of two faces in the other one from which they are one
+MISSING = -4.0  # log-odds that stand for each window that is not there, of those that are evidence
+
+Windows = NDArray[np.float64]  # (n, 4): x1, y1, x2, y2
+
+
+@dataclass(frozen=True)
+class View:
+    """The first stages of one of OpenCV's cascades, and how the picture is turned before them:
+    mirrored, or by degrees against the clock."""
+
+    cascade: str
+    stages: int
+    mirrored: bool = False
+    degrees: float = 0
+
+
+FRONT = View("haarcascade_frontalface_alt2.xml", stages=13)
+EVERY_SIDE = (
+    View("haarcascade_frontalface_alt2.xml", stages=11),
+    View("haarcascade_frontalface_default.xml", stages=13),
+    View("haarcascade_profileface.xml", stages=15),
+    View("haarcascade_profileface.xml", stages=15, mirrored=True),
+    View("haarcascade_frontalface_alt2.xml", stages=14, degrees=20),
+    View("haarcascade_frontalface_alt2.xml", stages=14, degrees=-20),
+)
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How to search.
+
+    ``min_face``: pixels of the picture; ``min_face_share``: of its longer side; the larger one
+    counts. ``scale_step``: from one search size to the next, above 1. ``min_neighbors``: windows
+    that make a face. ``min_confidence``: 0..1, of the second stage, from the best ``evidence``
+    windows of a face.
+    """
+
+    views: tuple[View, ...]
+    min_face: int
+    min_face_share: float
+    scale_step: float
+    min_neighbors: int
+    min_confidence: float
+    evidence: int = 3
+
+    def smallest_face(self, longer_side: int) -> float:
+        """Side in pixels of the smallest face that is searched in a picture of that size."""
+        return max(self.min_face, self.min_face_share * longer_side)
+
+
+PROFILES = {
+    "fast": SearchSettings((FRONT,), 48, 0.05, 1.2, 1, 0.8),
+    "default": SearchSettings((FRONT,), 36, 0.03, 1.2, 1, 0.8),
+    "accurate": SearchSettings(EVERY_SIDE, 24, 0.02, 1.15, 1, 0.96, evidence=5),
+}
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A box, and how sure it is, 0..1, that it holds a face."""
+
+    box: Box
+    confidence: float
+
+
+class FaceScorer(Protocol):
+    """What the second stage must do: `Classifier` with the face classes."""
+
+    input_size: int
+
+    def classify(self, crops: Sequence[Picture]) -> NDArray[np.float32]:
+        """Probabilities ``(n, 2)`` of crops uint8 ``(n, side, side)``; column 0: it is a face."""
+
+
+def search_settings(config: DetectionConfig) -> SearchSettings:
+    """The profile's settings, except where a key of `[detection]` says otherwise."""
+    profile = PROFILES[config.profile]
+    own = config.model_dump(exclude={"profile"}, exclude_none=True)
+    return SearchSettings(**{**vars(profile), **own})
+
+
+class FaceDetector:
+    """Finds faces. Not safe for two threads at once: a cascade keeps state while it searches."""
+
+    def __init__(self, settings: SearchSettings, scorer: FaceScorer) -> None:
+        self.settings = settings
+        self._scorer = scorer
+        self._cascades = {
+            (view.cascade, view.stages): load_cascade(view.cascade, view.stages)
+            for view in settings.views
+        }
+
+    def detect(self, gray: Picture, smallest: float | None = None) -> list[Detection]:
+        """Faces of a picture uint8 ``(height, width)``, from left to right, boxes inside it.
+
+        ``smallest``: side of the smallest face in this picture's pixels, where it is a shrunk copy;
+        else what the settings say.
+        """
+        windows = self.windows(gray, smallest)
+        height, width = gray.shape
+        detections = [
+            Detection(_inside(group.box, width, height), group.confidence)
+            for group in group_windows(
+                windows,
+                self.score(gray, windows),
+                self.settings.evidence,
+                self.settings.min_confidence,
+            )
+            if group.confidence >= self.settings.min_confidence
+            and group.size >= self.settings.min_neighbors
+        ]
+        return sorted(detections, key=lambda detection: (detection.box.x1, detection.box.y1))
+
+    def windows(self, gray: Picture, smallest: float | None = None) -> Windows:
+        """Every window that a cascade lets through, in pixels of the picture.
+
+        The picture is shrunk until the smallest face wanted just fills a cascade's window: a search
+        costs as much as there are pixels, and finer ones would only show smaller faces. Larger
+        faces are searched in copies that are shrunk further, by OCTAVE each: there, too, a cascade
+        can afford to look at every second pixel only.
+        """
+        height, width = gray.shape
+        smallest = smallest or self.settings.smallest_face(max(height, width))
+        found: list[Windows] = [np.empty((0, 4))]
+        for view in self.settings.views:
+            own_window = self._cascades[view.cascade, view.stages].getOriginalWindowSize()[0]
+            scale = min(1.0, own_window / smallest, LONGEST / max(height, width))
+            while min(size := (round(width * scale), round(height * scale))) >= own_window:
+                shrunk = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
+                own = self._search(np.asarray(shrunk, np.uint8), view)
+                found.append(own * (np.array([width, height] * 2) / np.array(size * 2)))
+                scale /= OCTAVE
+        windows = np.concatenate(found)
+        # What a turned picture has beyond its border is only there to fill the rectangle.
+        centers = (windows[:, :2] + windows[:, 2:]) / 2
+        windows = windows[((centers > 0) & (centers < [width, height])).all(axis=1)]
+        step = -(-len(windows) // MOST_WINDOWS) or 1
+        return windows[::step]
+
+    def _search(self, picture: Picture, view: View) -> Windows:
+        """What a view's cascade lets through in one octave of sizes, in pixels of the picture."""
+        cascade = self._cascades[view.cascade, view.stages]
+        largest = OCTAVE * cascade.getOriginalWindowSize()[0] - 1
+        turned, back = _turn(picture, view)
+        hits = cascade.detectMultiScale(
+            turned,
+            scaleFactor=self.settings.scale_step,
+            minNeighbors=0,
+            maxSize=(largest, largest),
+        )
+        boxes = np.array(hits, float).reshape(-1, 4)
+        half = boxes[:, 2:] / 2
+        centers = (boxes[:, :2] + half) @ back[:, :2].T + back[:, 2]
+        return np.hstack([centers - half, centers + half])
+
+    def score(self, gray: Picture, windows: Windows) -> NDArray[np.float32]:
+        """The probability ``(n,)`` that each window of the picture holds a face."""
+        height, width = gray.shape
+        side = self._scorer.input_size
+        crops = [crop_face(gray, _inside(window, width, height), side) for window in windows]
+        return self._scorer.classify(crops)[:, 0]
+
+
+def load_cascade(name: str, stages: int) -> cv2.CascadeClassifier:
+    """The first ``stages`` stages of one of OpenCV's cascades; it has 20 to 26.
+
+    Raises UsageError where this OpenCV does not ship it.
+    """
+    if not (CASCADES / name).is_file():
+        raise UsageError(f"OpenCV has no {name} in {CASCADES}; install opencv-python below 5")
+    whole = ElementTree.parse(CASCADES / name).getroot()  # noqa: S314 (OpenCV's own file)
+    parts, count = whole.find("cascade/stages"), whole.find("cascade/stageNum")
+    assert parts is not None and count is not None
+    del parts[stages:]
+    count.text = str(stages)
+    text = '<?xml version="1.0"?>\n' + ElementTree.tostring(whole, encoding="unicode")
+    storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
+    cascade = cv2.CascadeClassifier()
+    loaded = cascade.read(storage.getFirstTopLevelNode())
+    assert loaded, f"OpenCV does not take {name} with {stages} stages"
+    return cascade
+
+
+@dataclass(frozen=True)
+class Group:
+    """The ``size`` windows of one face: their mean ``box`` (x1, y1, x2, y2), weighted by their
+    scores, and the ``confidence``, 0..1, that it is a face."""
+
+    box: NDArray[np.float64]
+    confidence: float
+    size: int
+
+
+def group_windows(
+    windows: Windows, scores: NDArray[np.floating], evidence: int = 3, least: float = 0.0
+) -> list[Group]:
+    """One group for each face, the surest first.
+
+    ``windows``: ``(n, 4)``; ``scores``: ``(n,)``, 0..1. The best window that is left takes those
+    that overlap it into its group. The confidence comes from the mean log-odds of the best
+    ``evidence`` windows of a group, where MISSING stands for each that it lacks. Of two groups, one
+    within the other, the surer one stays: a part of a face looks like a face to a cascade.
+
+    Groups that cannot have the confidence ``least``, since no window of them has, are left out.
+    """
+    left = np.argsort(-scores, kind="stable")
+    groups = []
+    while len(left) and scores[left[0]] >= least:
+        same = overlaps(windows[left[0]], windows[left]) >= SAME_FACE
+        members, left = left[same], left[~same]
+        box = np.average(windows[members], axis=0, weights=scores[members] + 1e-9)
+        groups.append(Group(box, _confidence(scores[members[:evidence]], evidence), len(members)))
+    groups.sort(key=lambda group: -group.confidence)
+    boxes = np.array([group.box for group in groups]).reshape(-1, 4)
+    kept: list[int] = []
+    for number, box in enumerate(boxes):
+        if (_within(box, boxes[kept]) <= INSIDE).all():
+            kept.append(number)
+    return [groups[number] for number in kept]
+
+
+def _confidence(best: NDArray[np.floating], evidence: int) -> float:
+    odds = np.full(evidence, MISSING)
+    sure = best.clip(1e-6, 1 - 1e-6)
+    odds[: len(best)] = np.log(sure / (1 - sure))
+    return float(1 / (1 + np.exp(-odds.mean())))
+
+
+def _within(box: NDArray[np.float64], others: Windows) -> NDArray[np.float64]:
+    """How much of the smaller of a box ``(4,)`` and each of others ``(n, 4)`` is shared, 0..1."""
+    shared, own_area, areas = _areas(box, others)
+    return np.asarray(shared / np.minimum(own_area, areas))
+
+
+def _turn(picture: Picture, view: View) -> tuple[Picture, NDArray[np.float64]]:
+    """The picture as a view sees it, and the matrix ``(2, 3)`` that takes its points back."""
+    height, width = picture.shape
+    if view.mirrored:
+        return cv2.flip(picture, 1), np.array([[-1.0, 0, width], [0, 1, 0]])  # type: ignore[return-value]
+    if not view.degrees:
+        return picture, np.eye(2, 3)
+    there = cv2.getRotationMatrix2D((width / 2, height / 2), view.degrees, 1)
+    size = np.abs(there[:, :2]) @ np.array([width, height])
+    there[:, 2] += (size - [width, height]) / 2
+    turned = cv2.warpAffine(
+        picture, there, size.astype(int).tolist(), borderMode=cv2.BORDER_REPLICATE
+    )
+    return turned, cv2.invertAffineTransform(there)  # type: ignore[return-value]
+
+
+def overlaps(box: NDArray[np.float64], others: Windows) -> NDArray[np.float64]:
+    """Intersection over union ``(n,)`` of one box ``(4,)`` with each of others ``(n, 4)``."""
+    shared, own_area, areas = _areas(box, others)
+    return np.asarray(shared / (own_area + areas - shared))
+
+
+def _areas(
+    box: NDArray[np.float64], others: Windows
+) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
+    """What a box shares with each of others, its own area, and theirs."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
+    return sides.clip(min=0).prod(axis=1), (box[2:] - box[:2]).prod(), areas
+
+
+def _inside(box: NDArray[np.float64], width: int, height: int) -> Box:
+    x1, y1, x2, y2 = (round(float(value)) for value in box)
+    return Box(max(0, x1), max(0, y1), min(width, x2), min(height, y2))

@@ -1,0 +1,186 @@
+"""The reference server: a queue of images and a threshold, over HTTP as openapi.json describes it.
+
+What its queue promises stands in `image_queue.py`; the queue in memory ends with the process, the
+one in Redis (`redis_queue.py`) can stand behind several servers at once.
+
+The ETag is the task id. An image whose ETag comes in If-None-Match is on that worker's disk: it
+gets the next other one, or 204. There is no 304: it would hold up the images behind.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import mimetypes
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+from flask import Flask, Response, abort, jsonify, request
+from flask.typing import ResponseReturnValue
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, Unauthorized
+
+from worker.demo_server.image_queue import UNKNOWN_TYPE, ImageQueue
+from worker.errors import RetryLater, UsageError
+
+IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+MAX_RECORD_BYTES = 1_000_000
+
+
+def load_folder(queue: ImageQueue, path: Path) -> None:
+    """Add a folder's images, sorted by file name. Raises UsageError where one cannot be read."""
+    try:
+        for file in sorted(path.iterdir()):
+            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
+                kind = mimetypes.guess_type(file.name, strict=False)[0] or UNKNOWN_TYPE
+                queue.add(file.read_bytes(), file.name, kind)
+    except OSError as error:
+        raise UsageError(f"cannot read the images of {path}: {error}") from error
+
+
+def create_app(
+    queue: ImageQueue, *, token: str | None = None, max_image_bytes: int = 32_000_000
+) -> Flask:
+    """The server over a queue, for any WSGI server; over a MemoryQueue, in one process of it.
+
+    With a ``token``, every request must carry ``Authorization: Bearer <token>``; an empty one
+    raises UsageError. More than ``max_image_bytes`` in a body, or MAX_RECORD_BYTES, gets 413.
+    """
+    if token == "":
+        raise UsageError("the token is empty")
+    app = Flask(__name__, static_folder=None)
+    app.config.update(MAX_CONTENT_LENGTH=max_image_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
+    openapi = Path(__file__).with_name("openapi.json").read_bytes()
+
+    @app.before_request
+    def authorise() -> None:
+        given = request.headers.get("Authorization", "").encode()
+        if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            raise Unauthorized("wrong or no bearer token", None, WWWAuthenticate("bearer"))
+
+    @app.errorhandler(HTTPException)
+    def as_json(error: HTTPException) -> ResponseReturnValue:
+        headers = [pair for pair in error.get_headers() if pair[0] != "Content-Type"]
+        return {"error": error.description}, error.code or 500, headers
+
+    @app.errorhandler(RetryLater)
+    def try_again(error: RetryLater) -> ResponseReturnValue:
+        app.logger.error("%s", error)
+        return {"error": "the queue cannot serve at present"}, 503, {"Retry-After": "1"}
+
+    @app.get("/")
+    def status() -> ResponseReturnValue:
+        return {**queue.counts(), "openapi": "/openapi.json"}
+
+    @app.get("/openapi.json")
+    def description() -> ResponseReturnValue:
+        return Response(openapi, mimetype="application/json")
+
+    @app.get("/image")
+    def next_image() -> ResponseReturnValue:
+        if request.method == "HEAD":
+            raise MethodNotAllowed(["GET"], "to ask for an image takes a lease, so HEAD cannot")
+        if (image := queue.lease(request.if_none_match)) is None:
+            return Response(status=204)
+        lease_id = str(uuid4())
+        own = {} if image.threshold is None else {"threshold": image.threshold}
+        accept = request.accept_mimetypes
+        # Who takes both as gladly, as the worker does, gets the bytes: a quarter less to send.
+        if accept["application/json"] > accept["image/*"]:
+            content = base64.b64encode(image.content).decode()
+            ids = {"task_id": image.task_id, "lease_id": lease_id}
+            response = jsonify(image=content, file_name=image.file_name, **ids, **own)
+        else:
+            response = Response(image.content, content_type=image.content_type)
+            ascii_name = image.file_name.encode("ascii", "replace").decode()
+            names = {
+                "filename": ascii_name,
+                "filename*": f"UTF-8''{quote(image.file_name, safe='')}",
+            }
+            response.headers.set("Content-Disposition", "inline", **names)
+            response.set_etag(image.task_id)
+            if image.threshold is not None:
+                response.headers["X-Threshold"] = str(image.threshold)
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Task-Id"] = image.task_id
+        response.headers["X-Lease-Id"] = lease_id
+        return response
+
+    @app.post("/images")
+    def add_image() -> ResponseReturnValue:
+        kind = request.mimetype
+        if not kind.startswith("image/") and kind != UNKNOWN_TYPE:
+            abort(415, f"send the bytes of one image, as image/... or {UNKNOWN_TYPE}")
+        if not (content := request.get_data()):
+            abort(400, "the body is empty: send the bytes of one image")
+        # WSGI hands over as Latin-1 what curl and others send as UTF-8.
+        name = request.headers.get("X-File-Name", "").encode("latin-1").decode(errors="replace")
+        own = request.headers.get("X-Threshold")
+        threshold = None if own is None else _json(own, "X-Threshold")
+        if own is not None and not _is_threshold(threshold):
+            abort(400, "X-Threshold is not a number from 0 to 1")
+        return {"task_id": queue.add(content, name, kind, threshold)}, 201
+
+    @app.route("/threshold", methods=["GET", "PUT"])
+    def threshold() -> ResponseReturnValue:
+        if request.method == "PUT":
+            body = _json(request.get_data(), "the body")
+            if not isinstance(body, dict) or not _is_threshold(body.get("threshold")):
+                abort(400, 'send {"threshold": N}, N a number from 0 to 1')
+            queue.threshold = body["threshold"]
+        return {"threshold": queue.threshold}
+
+    @app.post("/results")
+    def store_result() -> ResponseReturnValue:
+        request.max_content_length = MAX_RECORD_BYTES
+        record = _json(request.get_data(), "the body")
+        if not (key := request.headers.get("Idempotency-Key")):
+            abort(400, "the header Idempotency-Key is missing: it carries the task id")
+        if not _is_record(record):
+            abort(422, "no complete record: see Record in /openapi.json")
+        task_id = record["task_id"]
+        if key not in (task_id, hashlib.sha256(task_id.encode(errors="replace")).hexdigest()):
+            abort(422, "Idempotency-Key is neither the record's task_id nor its SHA-256")
+        try:
+            stored = queue.finish(task_id, json.dumps(record))
+        except KeyError:
+            abort(410, "no such task, or the server forgot it when it stopped")
+        if not stored:
+            abort(409, "this task has its result already")
+        return {"task_id": task_id}, 201
+
+    @app.get("/results")
+    def results() -> ResponseReturnValue:
+        return Response(f"[{','.join(queue.records())}]", mimetype="application/json")
+
+    return app
+
+
+def _json(text: str | bytes, name: str) -> Any:
+    try:
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False)  # loads() takes NaN and Infinity, which JSON has not
+    except (ValueError, RecursionError) as error:
+        abort(400, f"{name} is not JSON: {error}")
+    return value
+
+
+def _is_threshold(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1
+
+
+def _is_record(value: Any) -> bool:
+    match value:
+        case {"file_name": str(), "task_id": str(), "worker": str(), "faces": [*faces]}:
+            threshold = value.get("threshold", "")
+            return (threshold is None or _is_threshold(threshold)) and all(map(_is_face, faces))
+    return False
+
+
+def _is_face(value: Any) -> bool:
+    match value:
+        case {"face_id": number, "bbox": [str(), str(), str(), str()]}:
+            return type(number) in (int, float) and number >= 1 and number % 1 == 0
+    return False

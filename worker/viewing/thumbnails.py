@@ -1,0 +1,49 @@
+"""Small pictures with the faces' boxes, for the report, made from kept images."""
+
+import base64
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from worker.analysis.cropping import decode
+from worker.database.kept_images import stem
+from worker.errors import ImageLost
+from worker.record import Box, Record
+from worker.viewing.drawing import mark
+
+SIDE = 160  # pixels, of the longer one
+
+
+def thumbnails(records: Iterable[Record], folder: Path) -> dict[str, str]:
+    """By task id, `data:` addresses of the records whose image is kept and can be read."""
+    tasks = {str(record["task_id"]): record for record in records if "task_id" in record}
+    made = {}
+    for task, record in tasks.items():
+        for path in folder.glob(f"{stem(task)}.*"):
+            try:
+                made[task] = _thumbnail(path.read_bytes(), record)
+            except (OSError, ImageLost, ValueError):
+                continue  # removed meanwhile, damaged, or a box that is none: no picture then
+    return made
+
+
+def _thumbnail(content: bytes, record: Record) -> str:
+    picture = decode(content, color=True)
+    scale = min(1.0, SIDE / max(picture.shape[:2]))
+    small = np.asarray(
+        cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
+    )
+    taken = [_box(face, scale) for face in record["faces"]]
+    for face in record["faces"]:
+        mark(small, _box(face, scale), [str(face["face_id"])], taken)
+    encoded, jpeg = cv2.imencode(".jpg", small, (cv2.IMWRITE_JPEG_QUALITY, 80))
+    assert encoded
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}"
+
+
+def _box(face: dict[str, Any], scale: float) -> Box:
+    x1, y1, x2, y2 = (round(int(value) * scale) for value in face["bbox"])
+    return Box(x1, y1, x2, y2)

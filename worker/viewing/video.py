@@ -1,0 +1,145 @@
+"""Videos: read frame by frame or at intervals, and written. Frames are upright, as their file says.
+
+Pictures are uint8 ``(height, width, 3)``, blue-green-red; times are seconds from the beginning.
+"""
+
+import math
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Self
+
+import cv2
+
+from worker.analysis.cropping import Picture
+from worker.errors import ImageLost, Stop, UsageError
+
+# What OpenCV and FFmpeg would write to standard error is said by our own errors.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when it is first used
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
+USUAL_RATE = 25.0  # frames a second, where a source does not say or says nonsense
+
+
+def is_video(path: Path) -> bool:
+    """Whether the file's name says that it is a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+class Video:
+    """A video file, a stream's address or a camera's number, open; a context manager.
+
+    ``rate``: frames a second. ``length``: seconds, None for a camera or a stream without an end.
+
+    Raises ImageLost: ``not_a_video`` where it does not open or holds no frame, ``too_many_pixels``.
+    """
+
+    def __init__(self, source: Path | str | int, max_pixels: int) -> None:
+        # FFmpeg only: OpenCV would try series of images, and what else it knows. The full path of a
+        # file, as FFmpeg takes a name such as `concat:x` for an instruction.
+        place = str(source.resolve()) if isinstance(source, Path) else source
+        camera = isinstance(place, int)
+        self._capture = cv2.VideoCapture(place, cv2.CAP_ANY if camera else cv2.CAP_FFMPEG)
+        if not self._capture.isOpened():
+            what = f"there is no camera {source}" if camera else "it does not open as a video"
+            raise ImageLost("not_a_video", what)
+        width, height = (
+            self._capture.get(key) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        )
+        if width * height > max_pixels:
+            self.close()
+            raise ImageLost(
+                "too_many_pixels",
+                f"its frames have more than [server] max_image_pixels = {max_pixels}",
+            )
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate = rate if 0 < rate <= 1000 else USUAL_RATE
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.length = count / self.rate if count > 0 else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._capture.release()
+
+    def frames(self, every: float = 0) -> Generator[tuple[float, Picture], None, None]:
+        """Time and picture of each frame, or of the first one in each ``every`` seconds.
+
+        Raises ImageLost, after the last one, where there is none (``not_a_video``) or the file ends
+        long before the length that it states (``cut_short``).
+        """
+        number, due, seconds = 0, 0.0, 0.0
+        while self._capture.grab():
+            seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 or number / self.rate
+            number += 1
+            if seconds < due:
+                continue
+            good, picture = self._capture.retrieve()
+            if not good:
+                break
+            due = (seconds // every + 1) * every if every else seconds
+            yield seconds, picture  # type: ignore[misc]
+        if not number:
+            raise ImageLost("not_a_video", "it holds no frame that can be decoded")
+        if self.length and seconds < 0.9 * self.length - 1:
+            raise ImageLost(
+                "cut_short", f"it ends after {seconds:.1f} s of the {self.length:.1f} s it states"
+            )
+
+    def expected(self, every: float) -> int:
+        """About how many frames `frames` will give; 1 where that is not known."""
+        return max(1, math.ceil((self.length or 0) / max(every, 1 / self.rate)))
+
+
+class VideoFile:
+    """An MP4 file (MPEG-4 part 2) being written, ``rate`` frames a second; a context manager.
+
+    All frames get the size of the first one. Raises UsageError for another suffix, and from the
+    first frame where it cannot be written; Stop at the end where the disk did not take all of it.
+    """
+
+    def __init__(self, path: Path, rate: float) -> None:
+        if path.suffix.lower() != ".mp4":
+            raise UsageError(f"{path}: a video is written as .mp4; give it that suffix")
+        self._path, self._rate, self._count = path, rate, 0
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def write(self, picture: Picture) -> None:
+        height, width = picture.shape[:2]
+        if self._writer is None:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._path.open("wb").close()
+            except OSError as error:
+                raise UsageError(f"cannot write {self._path}: {error.strerror}") from error
+            self._size = (width, height)
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(
+                str(self._path.resolve()), cv2.CAP_FFMPEG, code, self._rate, self._size
+            )
+        same = (width, height) == self._size
+        self._writer.write(picture if same else cv2.resize(picture, self._size))
+        self._count += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._writer is None:
+            return
+        self._writer.release()
+        # The writer says nothing of a full disk; a file whose end is missing does not open.
+        check = cv2.VideoCapture(str(self._path.resolve()), cv2.CAP_FFMPEG)
+        written = check.get(cv2.CAP_PROP_FRAME_COUNT) if check.isOpened() else 0
+        check.release()
+        if kind is None and written < self._count:
+            raise Stop(
+                f"cannot write {self._path}: {written:.0f} of {self._count} frames are in it; "
+                "is the disk full?"
+            )
