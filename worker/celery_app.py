@@ -91,7 +91,7 @@ class Analyst:
                 raise
             lost = ImageLost("unreachable", f"{error}; given up after {retries} retries")
             name = read_offer({}, document).file_name or task_id
-            image = PulledImage(task_id, name, b"", None, None, None, lost)
+            image = PulledImage(task_id, name, b"", None, None, None, lost, None)
         record = build_record(
             file_name=image.file_name,
             threshold=self._threshold(image),

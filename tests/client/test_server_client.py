@@ -80,8 +80,8 @@ def client(new_client: NewClient) -> ServerClient:
     return new_client(results_path="/results", max_image_bytes=10_000)
 
 
-def pulled(client: ServerClient, etag: str | None = None) -> PulledImage:
-    image = client.pull_image(etag)
+def pulled(client: ServerClient) -> PulledImage:
+    image = client.pull_image()
     assert image is not None
     return image
 
@@ -112,7 +112,9 @@ def test_an_image_comes_with_what_its_headers_say(
 
     image = pulled(client)
 
-    assert image == PulledImage("task-1", "face.png", b"png", 0.35, "lease-1", '"v1"', None)
+    assert image == PulledImage(
+        "task-1", "face.png", b"png", 0.35, "lease-1", '"v1"', None, sha256(b"png")
+    )
     asked = server.requests[0]
     assert asked.headers["User-Agent"] == f"emotion-worker/{__version__}"
     assert asked.headers["X-Worker-Id"] == "worker-1"
@@ -120,13 +122,20 @@ def test_an_image_comes_with_what_its_headers_say(
     assert not {"Authorization", "If-None-Match", "X-Lease-Id"} & set(asked.headers)
 
 
-def test_an_etag_is_sent_back_when_it_is_given(
+def test_an_etag_is_sent_back_once_the_record_of_its_image_is_stored(
     server: ScriptedServer, client: ServerClient
 ) -> None:
-    server.script("/image", Reply(304))
+    tagged = Reply(200, b"png", PNG | {"ETag": 'W/"v1"'})
+    server.script("/image", tagged, tagged, Reply(304), Reply(200, b"other", PNG), Reply(204))
 
-    assert client.pull_image('W/"v1"') is None
-    assert server.requests[0].headers["If-None-Match"] == 'W/"v1"'
+    pulled(client)
+    client.stored(pulled(client))
+    assert client.pull_image() is None
+    client.stored(pulled(client))  # this one has none
+    assert client.pull_image() is None
+
+    sent = [request.headers.get("If-None-Match") for request in server.requests]
+    assert sent == [None, None, 'W/"v1"', 'W/"v1"', None]
 
 
 @pytest.mark.parametrize("status", [204, 304])
@@ -164,7 +173,9 @@ def test_an_image_in_json(server: ScriptedServer, client: ServerClient) -> None:
         json_reply(image=base64.b64encode(b"png").decode(), threshold=None),
     )
 
-    assert pulled(client) == PulledImage("task-1", "face.png", b"png", 0.2, "17", None, None)
+    assert pulled(client) == PulledImage(
+        "task-1", "face.png", b"png", 0.2, "17", None, None, sha256(b"png")
+    )
     assert pulled(client).task_id == sha256(b"png")
 
 

@@ -42,8 +42,9 @@ class PulledImage:
     """An image as the server gave it.
 
     ``threshold``: 0..1; None: ask `ServerClient.pull_threshold`. ``lease_id`` goes back with the
-    result. ``etag``: for the next pull, once this image's record is on disk. ``problem``: why it
-    can never be analysed; ``content`` is then empty and ``threshold`` None.
+    result. ``etag``: for `ServerClient.stored`. ``problem``: why it can never be analysed;
+    ``content`` is then empty and ``threshold`` None. ``digest``: SHA-256 in hex of the image's
+    bytes, up to the limit; None: none could be read.
     """
 
     task_id: str
@@ -53,6 +54,7 @@ class PulledImage:
     lease_id: str | None
     etag: str | None
     problem: ImageLost | None
+    digest: str | None
 
 
 class ServerClient:
@@ -68,23 +70,26 @@ class ServerClient:
         self._token = read_token(server)
         self._token_doubted = False
         self._fallback_told = False
+        self._etag: str | None = None
         self._http = HttpDownload(server)
+
+    def stored(self, image: PulledImage) -> None:
+        """Say that the record of an image is on disk: its ETag goes with the pulls from now on."""
+        self._etag = image.etag
 
     def close(self) -> None:
         """Close the connections that are kept open between requests."""
         self._http.close()
 
-    def pull_image(self, etag: str | None = None) -> PulledImage | None:
+    def pull_image(self) -> PulledImage | None:
         """Ask for the next image; None: nothing new.
-
-        ``etag``: that of the last image whose record is on disk.
 
         Raises RetryLater (also as ServerUnreachable and ServerRefuses) where the server is at
         fault. What is wrong with the image itself comes back as its ``problem``.
         """
         headers = {"Accept": "image/*, application/json"}
-        if etag:
-            headers["If-None-Match"] = etag
+        if self._etag:
+            headers["If-None-Match"] = self._etag
         with self._request("GET", self._server.image_path, headers) as answer:
             if answer.status in (204, 304):
                 return None
@@ -170,9 +175,12 @@ class ServerClient:
             threshold = offer.checked_threshold()
             _check_size(declared if declared > limit else len(content), limit)
         except ImageLost as problem:
-            task_id = offer.task_id or _sha256(content[:limit])
-            return _pulled(offer, task_id, problem=problem)
-        return _pulled(offer, offer.task_id or _sha256(content), content, threshold)
+            digest = _sha256(content[:limit])
+            return _pulled(
+                offer, offer.task_id or digest, problem=problem, digest=digest if content else None
+            )
+        digest = _sha256(content)
+        return _pulled(offer, offer.task_id or digest, content, threshold, digest=digest)
 
     def _image_in_json(self, answer: Answer) -> PulledImage:
         try:
@@ -202,7 +210,8 @@ class ServerClient:
             if offer.task_id is None:
                 raise _nameless(problem) from problem
             return _pulled(offer, offer.task_id, problem=problem)
-        return _pulled(offer, offer.task_id or _sha256(content), content, threshold)
+        digest = _sha256(content)
+        return _pulled(offer, offer.task_id or digest, content, threshold, digest=digest)
 
     def _content(self, document: Mapping[str, Any]) -> bytes:
         if isinstance(image := document.get("image"), str):
@@ -270,9 +279,12 @@ def _pulled(
     content: bytes = b"",
     threshold: float | None = None,
     problem: ImageLost | None = None,
+    digest: str | None = None,
 ) -> PulledImage:
     name = offer.file_name or clean_file_name(task_id) or "image"
-    return PulledImage(task_id, name, content, threshold, offer.lease_id, offer.etag, problem)
+    return PulledImage(
+        task_id, name, content, threshold, offer.lease_id, offer.etag, problem, digest
+    )
 
 
 def _read(answer: Answer, limit: int) -> bytes:

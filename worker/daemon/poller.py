@@ -57,7 +57,6 @@ class Poller:
         self._monitor = monitor or Monitor()
         self._monitor.in_hand = lambda: len(self._in_hand) + len(self._held)
         self._kept_images = kept_images
-        self._etag: str | None = None
         self._last_task: str | None = None
         self._repeated: set[str] = set()
         self._hinted = False
@@ -70,7 +69,6 @@ class Poller:
     def use(self, client: ServerClient) -> None:
         """Talk to the server through another client from now on."""
         self._client = client
-        self._etag = None  # it may well be another server's
 
     def step(self, pulled: Callable[[], None] = lambda: None) -> Found:
         """Poll once; ``pulled`` is called where that brings a new image, before its analysis.
@@ -115,7 +113,7 @@ class Poller:
 
     def _pull(self) -> PulledImage | None:
         with self._monitor.stage("pull"):
-            return self._client.pull_image(self._etag)
+            return self._client.pull_image()
 
     @contextmanager
     def _taken(self, task_id: str, *, alone: bool) -> Iterator[None]:
@@ -145,7 +143,8 @@ class Poller:
         self._stored()
         with self._changed:
             task, last = image.task_id, self._last_task
-            self._last_task, self._etag = task, image.etag
+            self._last_task = task
+            self._client.stored(image)
             if task not in (last, *self._repeated):
                 # The rest of what the server holds may well be new, so the drain goes on.
                 self._repeated.add(task)
@@ -197,7 +196,8 @@ class Poller:
         self._stored()
         error = record.get("error")
         with self._changed:
-            self._etag, self._last_task = image.etag, image.task_id
+            self._last_task = image.task_id
+            self._client.stored(image)
             if self._kept_images and not error:
                 self._kept_images.keep(image.task_id, image.content)
         logger.info(
