@@ -1,0 +1,26 @@
+"""The results file: a TinyDB that appends in constant time, survives any end, and knows what the
+server is still owed. Other rooms use the names below and nothing behind them.
+
+`worker.database.kept_images` (`KeptImages`, `stem`) keeps the images themselves.
+"""
+
+from worker.database.database import Database, Known, Owed, Verification, repair, verify
+from worker.database.json_file import NEVER, Rotation, parse_rotation
+from worker.database.reader import follow_records, read_records, rotated_files
+from worker.database.verification import posting_states
+
+__all__ = [
+    "NEVER",
+    "Database",
+    "Known",
+    "Owed",
+    "Rotation",
+    "Verification",
+    "follow_records",
+    "parse_rotation",
+    "posting_states",
+    "read_records",
+    "repair",
+    "rotated_files",
+    "verify",
+]

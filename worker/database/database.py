@@ -51,6 +51,7 @@ from worker.errors import DatabaseUnusable, DiskRefuses
 __all__ = [
     "NEVER",
     "Database",
+    "Known",
     "Owed",
     "Rotation",
     "Verification",
@@ -84,6 +85,15 @@ class Owed:
     sequence: int
 
 
+@dataclass(frozen=True)
+class Known:
+    """A recorded task. ``digest``: the SHA-256 (hex) of its image as noted when it was stored, or
+    None; ``owed``: whether its record is still to be posted."""
+
+    digest: str | None
+    owed: bool
+
+
 @dataclass(eq=False)
 class _Entry:
     """A record that a thread waits to have stored. ``outcome``: whether it was, or why not."""
@@ -91,6 +101,7 @@ class _Entry:
     text: str
     task_id: str | None
     lease_id: str | None
+    digest: str | None
     outcome: bool | OSError | None = None
 
 
@@ -196,15 +207,22 @@ class Database:
             self._catch_up()
             return action()
 
-    def append(self, record: Mapping[str, Any], *, lease_id: str | None = None) -> bool:
+    def append(
+        self,
+        record: Mapping[str, Any],
+        *,
+        lease_id: str | None = None,
+        digest: str | None = None,
+    ) -> bool:
         """Store a record, durably on return; it is owed where ``owe`` and it has a task id.
 
-        What several threads append meanwhile is made durable together. Returns False, and stores
-        nothing, where its task is recorded already. Raises DiskRefuses (the file is as it was),
-        ValueError or TypeError for what JSON cannot hold, NaN included.
+        ``digest``: of the image's bytes, SHA-256 in hex; noted beside the record. What several
+        threads append meanwhile is made durable together. Returns False, and stores nothing, where
+        its task is recorded already. Raises DiskRefuses (the file is as it was), ValueError or
+        TypeError for what JSON cannot hold, NaN included.
         """
         text = json.dumps(dict(record), allow_nan=False)
-        entry = _Entry(text, task_id_of(record), lease_id)
+        entry = _Entry(text, task_id_of(record), lease_id, digest)
         self._waiting.append(entry)
         try:
             return self._store_waiting(entry)
@@ -263,7 +281,9 @@ class Database:
             return
         task_ids = json.dumps([entry.task_id for entry in group if entry.task_id is not None])
         block = Block(at, size, task_ids.encode(), self._file.top)
-        self._unnoted.append(partial(self._index.add, self.path.name, block, self._file.anchor))
+        digests = [(e.task_id, e.digest) for e in group if e.task_id is not None and e.digest]
+        note = partial(self._index.add, self.path.name, block, self._file.anchor, digests)
+        self._unnoted.append(note)
         for entry in group:
             if self.owe and entry.task_id is not None:
                 self._unnoted.append(partial(self._index.owe, entry.task_id, entry.lease_id))
@@ -294,6 +314,14 @@ class Database:
         return self.find(task_id) is not None
 
     @_guarded
+    def known(self, task_id: str) -> Known | None:
+        """What is noted of a recorded task, in this file or one that rotation made of it, else
+        None. Raises DiskRefuses where the index cannot be brought up to date."""
+        if self.find(task_id) is None:
+            return None
+        return Known(self._index.digest(task_id), self._index.is_owed(task_id))
+
+    @_guarded
     def find(self, task_id: str) -> dict[str, Any] | None:
         """The record of a task that `knows` knows, else None. Raises DiskRefuses, too."""
         self._note()
@@ -304,14 +332,19 @@ class Database:
         return None
 
     @_guarded
-    def owe_again(self, task_id: str, lease_id: str | None) -> None:
+    def owe_again(self, task_id: str, lease_id: str | None) -> Owed | None:
         """The server offered a recorded task again: post its record again, with this lease.
 
-        Does nothing while ``owe`` is False. Raises DiskRefuses.
+        Returns what to post. Does nothing, and returns None, while ``owe`` is False or where there
+        is no record. Raises DiskRefuses.
         """
         self._note()
-        if self.owe:
-            self._index.owe(task_id, lease_id)
+        if not self.owe or (record := self.find(task_id)) is None:
+            return None
+        self._index.owe(task_id, lease_id)
+        place = self._index.places(task_id)[0]
+        failures, lease_id = self._index.owed_as(place.seq)
+        return Owed(task_id, lease_id, failures, record, place.seq)
 
     def next_owed(self, *, after: int | None = None) -> Owed | None:
         """The first of what `owed` gives, or None."""

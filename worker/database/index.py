@@ -19,7 +19,7 @@ from worker.database.reader import HEAD, Block
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 COUNTED_FAILURES = 5  # after each so many, a post goes to the back of the line
 
 # `found`: the records from `first` to `last` were found in a file. They become owed once somebody
@@ -29,7 +29,8 @@ CREATE TABLE files (id INTEGER PRIMARY KEY, name TEXT, end INTEGER, top INTEGER,
 CREATE TABLE begun (task_id BLOB PRIMARY KEY, times INTEGER);
 CREATE TABLE found (first INTEGER, last INTEGER);
 CREATE TABLE blocks (id INTEGER PRIMARY KEY, file INTEGER, at INTEGER, size INTEGER);
-CREATE TABLE records (seq INTEGER PRIMARY KEY, task_id BLOB, block INTEGER);
+CREATE TABLE records (seq INTEGER PRIMARY KEY, task_id BLOB, block INTEGER,
+    digest TEXT);
 CREATE TABLE posts (seq INTEGER PRIMARY KEY, state INTEGER, turn INTEGER,
     failures INTEGER DEFAULT 0, lease_id BLOB, reason BLOB);
 CREATE INDEX line ON posts (state, turn);
@@ -50,7 +51,7 @@ class State(IntEnum):
     REFUSED = 3
 
 
-class Known(NamedTuple):
+class Reach(NamedTuple):
     """How far a file is indexed: see `worker.database.json_file.Survey`."""
 
     file: int
@@ -118,12 +119,12 @@ class Index:
             self._db.rollback()
             raise
 
-    def files(self) -> dict[str, Known]:
+    def files(self) -> dict[str, Reach]:
         """How far each file is indexed, by name."""
         rows = self._db.execute("SELECT name, id, end, top, anchor FROM files")
-        return {name: Known(*known) for name, *known in rows}
+        return {name: Reach(*known) for name, *known in rows}
 
-    def extend(self, known: Known, survey: Survey) -> None:
+    def extend(self, known: Reach, survey: Survey) -> None:
         """Add what ``survey`` finds behind what is ``known`` of its file."""
         with self.transaction():
             self._fill(known.file, survey)
@@ -184,13 +185,20 @@ class Index:
     def _value(self, query: str, *values: object) -> Any:
         return self._db.execute(query, values).fetchone()[0]
 
-    def add(self, name: str, block: Block, anchor: bytes) -> None:
-        """Note records just appended to file ``name``; their tasks are no longer begun."""
+    def add(
+        self, name: str, block: Block, anchor: bytes, digests: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Note records just appended to file ``name``; their tasks are no longer begun.
+
+        ``digests``: of the images of some of them, by task id.
+        """
         file = self._value("SELECT id FROM files WHERE name = ?", name)
         self._add(file, block)
         self._reach(file, block.at + block.size, block.top, anchor)
         for task_id in json.loads(block.task_ids):
             self._db.execute("DELETE FROM begun WHERE task_id = ?", (_blob(task_id),))
+        query = "UPDATE records SET digest = ? WHERE task_id = ?"
+        self._db.executemany(query, [(digest, _blob(task_id)) for task_id, digest in digests])
 
     def rotate(self, name: str, target: str) -> None:
         """Note that file ``name`` is now called ``target``, and that a new one took its name."""
@@ -232,6 +240,23 @@ class Index:
             WHERE {_OWED_OF_TASK}""",  # noqa: S608
             (COUNTED_FAILURES, _blob(task_id)),
         )
+
+    def digest(self, task_id: str) -> str | None:
+        """The digest of a recorded task's image as noted when it was stored, or None."""
+        query = "SELECT max(digest) FROM records WHERE task_id = ?"
+        found: str | None = self._value(query, _blob(task_id))
+        return found
+
+    def is_owed(self, task_id: str) -> bool:
+        """Whether the record of a task is still to be posted."""
+        query = f"SELECT count(*) FROM posts WHERE {_OWED_OF_TASK}"  # noqa: S608
+        return bool(self._value(query, _blob(task_id)))
+
+    def owed_as(self, seq: int) -> tuple[int, str | None]:
+        """Failures and lease of a post."""
+        query = "SELECT failures, lease_id FROM posts WHERE seq = ?"
+        failures, lease = self._db.execute(query, (seq,)).fetchone()
+        return failures, None if lease is None else text_of(lease)
 
     def places(self, task_id: str) -> list[Place]:
         """Where the record of a task is said to stand."""
