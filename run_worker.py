@@ -1,8 +1,6 @@
-"""The entry point: `python run_worker.py [command]`; `--help` lists the commands."""
+"""The entry point of a checkout: `python run_worker.py [command]`; `--help` lists the commands."""
 
-import sys
-
-from worker.cli import main
+from worker.__main__ import run
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run()

@@ -1,14 +1,53 @@
 """What a person sees: tables and progress bars on a terminal, plain lines in a pipe."""
 
+import io
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:  # rich takes 60 ms, and the daemon needs none of it
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+def open_streams() -> None:
+    """Let no name, and no stream that is missing, end a command with a traceback.
+
+    What a stream's encoding lacks is written as an escape. A closed standard output becomes one
+    that refuses what is written, so that no file is opened in its place.
+    """
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def utf8_output() -> None:
+    """Make standard output UTF-8 whatever the locale is: for JSON and CSV, which programs read.
+
+    Half a surrogate pair, as in a file name that is no text, is written as JSON's own escape.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def lost_output() -> str | None:
+    """Why standard output takes nothing more (disk full, reader gone), or None if it does.
+
+    What could not be written is dropped: Python would complain of it once more at its end.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error.strerror
+    return None
 
 
 def safe(text: object) -> str:
@@ -17,29 +56,46 @@ def safe(text: object) -> str:
 
 
 def show_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], console: Console
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    console: "Console | None" = None,
 ) -> None:
     """A table on a terminal; elsewhere one line a row, its values separated by tabs."""
-    if not console.is_terminal:
+    if not (console.is_terminal if console else sys.stdout.isatty()):
+        output = console.file if console else sys.stdout
         for row in rows:
-            console.file.write("\t".join(safe(value) for value in row) + "\n")
+            output.write("\t".join(safe(value) for value in row) + "\n")
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(safe(value)) for value in row))
-    console.print(table)
+    (console or Console()).print(table)
 
 
-def save_svg(console: Console, path: Path, title: str) -> None:
+def save_svg(console: "Console", path: Path, title: str) -> None:
     """Write what a recording console showed as a picture that fetches nothing when it is opened."""
     picture = console.export_svg(title=title)
     path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL))
 
 
-def progress_bar() -> Progress:
-    """A progress bar on standard error, shown only where that is a terminal."""
+def progress_bar() -> "Progress":
+    """A progress bar on standard error, shown only if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -106,9 +106,8 @@ def test_a_100_megapixel_png_is_refused_before_it_is_decoded() -> None:
 
 def test_the_pixel_limit_follows_the_configuration() -> None:
     command = (
-        "import sys; from worker.cli import configure;"
-        "from worker.commands.options import build_parser;"
-        "configure(build_parser().parse_args(['run', '--set', 'server.max_image_pixels=1000']));"
+        "import sys; from argparse import Namespace; from worker.commands.common import configure;"
+        "configure(Namespace(config=None, set=['server.max_image_pixels=1000']));"
         "from worker.analysis.cropping import decode; decode(sys.stdin.buffer.read())"
     )
     content = encode(".png", np.zeros((40, 40), np.uint8))

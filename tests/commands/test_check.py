@@ -31,9 +31,9 @@ def configured(folder: Path, url: str, *flags: str, token: str | None = None) ->
     )
 
 
-def checked(config: Config) -> tuple[list[tuple[str, bool, str]], list[WorkerError]]:
-    lines: list[tuple[str, bool, str]] = []
-    errors = check(config, "worker.ini", lambda *line: lines.append(line))
+def checked(config: Config) -> tuple[list[tuple[str, str, str]], list[WorkerError]]:
+    lines: list[tuple[str, str, str]] = []
+    errors = check(config, lambda *line: lines.append(line))
     return lines, errors
 
 
@@ -43,10 +43,13 @@ def test_all_that_a_first_run_needs_is_tried_in_order(
     flags = ("metrics.address=127.0.0.1:0", "server.results_path=/results")
     lines, errors = checked(configured(tmp_path, server.url, *flags))
     assert not errors
-    assert [(what, good) for what, good, _ in lines] == [
-        (what, True) for what in ("configuration", "weights", "database", "metrics", "server")
+    assert [(state, what) for state, what, _ in lines] == [
+        ("ok", "weights"),
+        ("ok", "database"),
+        ("ok", "metrics"),
+        ("reachable", "server"),
     ]
-    said = {what: details for what, _, details in lines}
+    said = {what: details for _, what, details in lines}
     assert "GB free" in said["database"]
     assert said["metrics"].startswith("http://127.0.0.1:")
     assert "threshold 0.2; results are posted to /results" in said["server"]
@@ -58,7 +61,7 @@ def test_a_failure_says_what_to_do_and_the_rest_is_tried_all_the_same(tmp_path: 
         port = taken.getsockname()[1]
         flags = (f"metrics.address={port}", "database.path=/proc/nowhere/results.json")
         lines, errors = checked(configured(tmp_path, "http://127.0.0.1:1", *flags))
-    said = {what: details for what, good, details in lines if not good}
+    said = {what: details for state, what, details in lines if state == "FAILED"}
     assert [*said] == ["database", "metrics", "server"]
     assert len(errors) == 3
     assert "/proc/nowhere" in said["database"]
@@ -73,7 +76,7 @@ def test_a_detector_that_does_not_work_is_found_before_the_first_image_comes(
         worker.analysis.detection, "CASCADES", tmp_path
     )  # as in OpenCV 5, which has none
     lines, errors = checked(configured(tmp_path, server.url))
-    assert [what for what, good, _ in lines if not good] == ["weights"]
+    assert [what for state, what, _ in lines if state == "FAILED"] == ["weights"]
     assert len(errors) == 1
 
 

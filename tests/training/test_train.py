@@ -14,7 +14,7 @@ from worker.analysis.classification import Classifier
 from worker.analysis.detection import FACE_WEIGHTS
 from worker.analysis.weights_file import read_weights
 from worker.cli import main
-from worker.commands.model import shipped_weights
+from worker.commands.compare import shipped_weights
 from worker.config import PROJECT
 from worker.errors import UsageError
 from worker.record import EMOTIONS

@@ -1,48 +1,99 @@
 """`demo`: the main job end to end on loopback, with photographs that come inside packages."""
 
+import argparse
 import logging
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import requests
-from rich.console import Console
-
-from worker.analysis.analyst import Analysts
-from worker.config import Config, DatabaseConfig, ServerConfig
-from worker.daemon.alarm import Alarm
-from worker.daemon.scheduler import run
-from worker.database.database import read_records
-from worker.demo_server.app import create_app
-from worker.demo_server.image_queue import ImageQueue, MemoryQueue
-from worker.demo_server.sample_images import Sample, sample_images
+from worker import PROGRAM
+from worker.commands.common import EXIT_FAILED, add_configuration, configure, new_alarm
 from worker.errors import UsageError
-from worker.terminal import show_table
-from worker.viewing.analyze import analyze_files, find_files
-from worker.viewing.results import table_rows
-from worker.web import DemoServer
+
+if TYPE_CHECKING:
+    from worker.config import Config
+    from worker.daemon.alarm import Alarm
+    from worker.demo_server.image_queue import ImageQueue
+    from worker.demo_server.sample_images import Sample
+    from worker.record import Record
 
 logger = logging.getLogger(__name__)
 
+HELP = "a Flask server on loopback, photographs and the daemon at work"
+EXAMPLE = "demo --output demo/"
 FIRST_THRESHOLD, SECOND_THRESHOLD = 0.2, 0.5
 TIME_LIMIT = 120.0  # seconds, after which a demo that has not ended is given up
+COLUMNS = ("processed", "file", "threshold", "faces: emotions that reach the threshold")
 
 
-def demo(config: Config, alarm: Alarm, console: Console, output: Path) -> bool:
-    """Serve, poll, analyse, store and post the sample images, then show what came of it.
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo"), metavar="DIR", help="default: demo"
+    )
+    words = "also save what is shown as SVG"
+    parser.add_argument("--svg", type=Path, metavar="FILE", help=words)
+    add_configuration(parser)
 
-    The daemon is the very loop of `run`, in this thread. ``output``: folder for the JSON file and
-    the pictures. Returns whether every image was recorded and received. Raises UsageError where
-    ``output`` cannot be written.
-    """
-    images, database = output / "images", output / "results.json"
+
+def run(options: argparse.Namespace) -> int:
+    alarm, config = new_alarm(), configure(options)
+    from rich.console import Console
+
+    from worker.demo_server.sample_images import sample_images
+    from worker.terminal import save_svg, show_table
+    from worker.viewing.analyze import analyze_files, find_files
+    from worker.viewing.results import table_rows
+
+    output: Path = options.output
     samples = sample_images()
+    write_samples(samples, output / "images")
+    received, recorded = work(config, alarm, samples, output / "results.json")
+    drawn = output / "annotated"
+    for _ in analyze_files(find_files([output / "images"]), config, FIRST_THRESHOLD, drawn):
+        pass
+    svg = bool(options.svg)
+    console = Console(record=svg, force_terminal=svg or None, width=110 if svg else None)
+    show_table("What the worker found", COLUMNS, table_rows(recorded), console)
+    console.print(
+        f"The server handed out {len(samples)} images and received {received} results.\n"
+        f"JSON file: {output}/results.json ({PROGRAM} results --database {output}/results.json)\n"
+        f"Pictures with the faces drawn in: {drawn}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if svg:
+        save_svg(console, options.svg, "make demo")
+    return 0 if len(recorded) == received == len(samples) else EXIT_FAILED
+
+
+def write_samples(samples: "list[Sample]", folder: Path) -> None:
+    """Leave the photographs where a person can look at them. Raises UsageError."""
     try:
-        images.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for sample in samples:
-            (images / sample.name).write_bytes(sample.content)
+            (folder / sample.name).write_bytes(sample.content)
     except OSError as error:
-        raise UsageError(f"--output: cannot write to {output}: {error.strerror}") from error
+        raise UsageError(f"--output: cannot write to {folder}: {error.strerror}") from error
+
+
+def work(
+    config: "Config", alarm: "Alarm", samples: "list[Sample]", database: Path
+) -> "tuple[int, list[Record]]":
+    """Serve, poll, analyse, store and post the samples: the very loop of `run`, in this thread.
+
+    Returns how many results the server received, and their records in the JSON file.
+    """
+    import requests
+
+    from worker.analysis.analyst import Analysts
+    from worker.config import DatabaseConfig, ServerConfig
+    from worker.daemon.scheduler import run
+    from worker.database.database import read_records
+    from worker.demo_server.app import create_app
+    from worker.demo_server.image_queue import MemoryQueue
+    from worker.web import DemoServer
+
     queue = MemoryQueue(threshold=FIRST_THRESHOLD)
     with DemoServer(create_app(queue)) as server:
         sections = {
@@ -51,7 +102,7 @@ def demo(config: Config, alarm: Alarm, console: Console, output: Path) -> bool:
             "database": DatabaseConfig(path=database),
         }
         config = config.model_copy(update=sections)
-        feeder = threading.Thread(target=_feed, args=(queue, server.url, samples, alarm))
+        feeder = threading.Thread(target=feed, args=(queue, server.url, samples, alarm))
         feeder.start()
         try:
             with Analysts(config) as analysts:
@@ -62,23 +113,13 @@ def demo(config: Config, alarm: Alarm, console: Console, output: Path) -> bool:
         received = requests.get(f"{server.url}/results", timeout=10).json()
     tasks = {record["task_id"] for record in received}
     recorded = [record for record in read_records(database) if record.get("task_id") in tasks]
-    drawn = output / "annotated"
-    for _ in analyze_files(find_files([images]), config, FIRST_THRESHOLD, drawn):
-        pass
-    columns = ("processed", "file", "threshold", "faces: emotions that reach the threshold")
-    show_table("What the worker found", columns, table_rows(recorded), console)
-    console.print(
-        f"The server handed out {len(samples)} images and received {len(received)} results.\n"
-        f"JSON file: {database} (python run_worker.py results --database {database})\n"
-        f"Pictures with the faces drawn in: {drawn}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return len(recorded) == len(received) == len(samples)
+    return len(received), recorded
 
 
-def _feed(queue: ImageQueue, url: str, samples: list[Sample], alarm: Alarm) -> None:
+def feed(queue: "ImageQueue", url: str, samples: "list[Sample]", alarm: "Alarm") -> None:
     """Hand in half of the images, change the threshold, hand in the rest, stop when all is done."""
+    import requests
+
     half, deadline = len(samples) // 2, time.monotonic() + TIME_LIMIT
     for first, last, threshold in (
         (0, half, FIRST_THRESHOLD),

@@ -1,0 +1,45 @@
+"""`compare`: several networks side by side."""
+
+import argparse
+from pathlib import Path
+
+from worker.commands.common import add_configuration, add_labelled, configure, emotion, write_json
+
+HELP = "several networks side by side on labelled data"
+EXAMPLE = "compare --data ferplus/ --split FER2013Valid --plots plots/"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    add_labelled(parser, "FER+ layout, or a folder for each emotion")
+    words = "default: all of weights/"
+    parser.add_argument("--weights", type=Path, nargs="+", metavar="FILE", help=words)
+    words = "only faces of these; default: all"
+    parser.add_argument("--classes", type=emotion, nargs="+", default=(), help=words)
+    add_configuration(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    configure(options)
+    from worker.terminal import progress_bar
+    from worker.training.evaluation import evaluate_emotions
+    from worker.training.figures import compare_figures, draw_comparison, show_comparison
+
+    weights = options.weights or shipped_weights()
+    with progress_bar() as progress:
+        measured = evaluate_emotions(
+            options.data, options.split, weights, progress, options.classes
+        )
+    figures = [compare_figures(each.figures) for each in measured]
+    show_comparison(figures)
+    write_json(options.json, figures)
+    if options.plots:
+        draw_comparison(figures, options.plots)
+    return 0
+
+
+def shipped_weights() -> list[Path]:
+    """The networks of weights/ that know emotions."""
+    from worker.analysis.detection import FACE_WEIGHTS
+    from worker.config import DEFAULT_WEIGHTS
+
+    return sorted(set(DEFAULT_WEIGHTS.parent.glob("*.safetensors")) - {FACE_WEIGHTS})

@@ -1,0 +1,42 @@
+"""`crop`: cut faces out, for `label` and `train`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from worker.commands.common import EXIT_FAILED, add_configuration, configure
+from worker.errors import UsageError
+
+HELP = "cut the faces out of images and folders, as training sees them"
+EXAMPLE = "crop holiday/ --output faces/"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s [options] [SOURCE ...]"
+    words = "images and folders; default: [database] keep_images"
+    parser.add_argument("sources", type=Path, nargs="*", metavar="SOURCE", help=words)
+    words = "default: faces; may have some"
+    parser.add_argument("--output", type=Path, default=Path("faces"), metavar="DIR", help=words)
+    add_configuration(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    config = configure(options)
+    kept = config.database.keep_images
+    if not options.sources and not kept:
+        raise UsageError("crop: name images or folders, or set [database] keep_images")
+    from worker.terminal import progress_bar, safe
+    from worker.training.crop import crop_faces
+    from worker.viewing.analyze import find_files
+
+    sources = find_files(options.sources or [kept])
+    with progress_bar() as progress:
+        task = progress.add_task("cropping", total=len(sources))
+        done = crop_faces(sources, config, options.output, lambda: progress.advance(task))
+    for path, message in done.bad:
+        print(f"{safe(path)}: {message}", file=sys.stderr)
+    print(
+        f"{options.output}: {done.faces} new faces of {done.images} images, "
+        f"{done.duplicates} near-duplicates left out, {len(done.bad)} images could not be read"
+    )
+    return EXIT_FAILED if done.bad else 0

@@ -1,0 +1,66 @@
+"""`demo-server`: the reference server on its own."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worker.commands.common import add_configuration, fraction, load, new_alarm
+from worker.errors import UsageError
+
+if TYPE_CHECKING:
+    from worker.demo_server.image_queue import ImageQueue
+
+HELP = "the reference Flask server alone"
+EXAMPLE = "demo-server pictures/ --port 5000 --threshold 0.3"
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s [options] [FOLDER ...]"
+    words = "whose images to hand out"
+    parser.add_argument("folders", type=Path, nargs="*", metavar="FOLDER", help=words)
+    parser.add_argument("--port", type=int, default=5000, help="0: a free one; default: 5000")
+    words = "0 to 1; default: 0.5, or what is in force in Redis"
+    parser.add_argument("--threshold", type=fraction, help=words)
+    words = "address to listen on; default: this machine alone"
+    parser.add_argument("--host", default="127.0.0.1", help=words)
+    words = "keep it in Redis, e.g. redis://127.0.0.1:6379/0"
+    parser.add_argument("--queue", metavar="URL", help=words)
+    words = "seconds until an image is handed on; default: 60"
+    parser.add_argument("--lease", type=float, default=60, metavar="SECONDS", help=words)
+    add_configuration(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    alarm = new_alarm()
+    from worker.client.bearer_token import read_token
+    from worker.config import TOKEN_VARIABLE
+    from worker.demo_server.app import create_app, load_folder
+    from worker.web import DemoServer
+
+    token = read_token(load(options).server)
+    if token is None and options.host not in LOOPBACK:
+        raise UsageError(
+            f"--host {options.host} lets other machines in: set {TOKEN_VARIABLE} or [server] "
+            "token_file, here and for the workers"
+        )
+    queue = _queue(options)
+    for folder in options.folders:
+        load_folder(queue, folder)
+    app = create_app(queue, token=token)
+    with DemoServer(app, host=options.host, port=options.port) as server:
+        print(f"serving on {server.url}; stop with Ctrl-C", flush=True)
+        while not alarm.stop_requested:
+            alarm.wait(3600)
+    return 0
+
+
+def _queue(options: argparse.Namespace) -> "ImageQueue":
+    if options.queue:
+        from worker.demo_server.redis_queue import RedisQueue
+
+        return RedisQueue(options.queue, threshold=options.threshold, lease_seconds=options.lease)
+    from worker.demo_server.image_queue import DEFAULT_THRESHOLD, MemoryQueue
+
+    start = DEFAULT_THRESHOLD if options.threshold is None else options.threshold
+    return MemoryQueue(threshold=start, lease_seconds=options.lease)

@@ -1,0 +1,94 @@
+"""`evaluate emotions` and `evaluate faces`: measure networks on labelled data."""
+
+import argparse
+from pathlib import Path
+
+from worker.commands.common import (
+    add_configuration,
+    add_labelled,
+    configure,
+    example,
+    fraction,
+    write_json,
+)
+
+HELP = "measure a network on labelled data"
+EXAMPLE = "evaluate emotions --data ferplus/ --split FER2013Valid --json out.json --plots plots/"
+FACES_EXAMPLE = "evaluate faces --data DIR --set detection.profile=accurate --failures failures/"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s emotions|faces [options]"
+    subjects = parser.add_subparsers(prog=parser.prog, metavar="SUBJECT", required=True)
+    words = "accuracy, calibration and speed"
+    usage = "%(prog)s [options]"
+    emotions = subjects.add_parser(
+        "emotions", help=words, usage=usage, description=words, epilog=example(EXAMPLE)
+    )
+    emotions.set_defaults(measure=measure_emotions)
+    add_labelled(emotions, "FER+ layout, or a folder for each emotion")
+    emotions.add_argument("--weights", type=Path, metavar="FILE", help="default: worker.ini's")
+    add_configuration(emotions)
+
+    words = "how many faces are found, and how many of what is found are none"
+    faces = subjects.add_parser(
+        "faces", help=words, usage=usage, description=words, epilog=example(FACES_EXAMPLE)
+    )
+    faces.set_defaults(measure=measure_faces)
+    add_labelled(faces, "images/ and boxes.csv", split=False)
+    words = "pictures with what was missed or false"
+    faces.add_argument("--failures", type=Path, metavar="DIR", help=words)
+    words = "instead, write windows of these pictures to train face_net on"
+    faces.add_argument("--mine", type=Path, metavar="DIR", help=words)
+    words = "mine only what face_net is wrong about by so much; default: 0"
+    faces.add_argument("--hard", type=fraction, default=0.0, help=words)
+    add_configuration(faces)
+
+
+def run(options: argparse.Namespace) -> int:
+    code: int = options.measure(options)
+    return code
+
+
+def measure_emotions(options: argparse.Namespace) -> int:
+    """Accuracy, calibration and speed on labelled faces."""
+    config = configure(options)
+    from worker.terminal import progress_bar
+    from worker.training.evaluation import evaluate_emotions
+    from worker.training.figures import draw_evaluation, show_evaluation
+
+    weights = options.weights or config.classification.weights
+    with progress_bar() as progress:
+        [measured] = evaluate_emotions(options.data, options.split, [weights], progress)
+    show_evaluation(measured.figures)
+    write_json(options.json, measured.figures)
+    if options.plots:
+        draw_evaluation(measured, options.plots)
+    return 0
+
+
+def measure_faces(options: argparse.Namespace) -> int:
+    """What the detector finds on pictures with known boxes; or mine windows for training."""
+    config = configure(options)
+    from worker.analysis.classification import Classifier
+    from worker.analysis.detection import FACE_WEIGHTS, search_settings
+    from worker.terminal import progress_bar
+    from worker.training.face_evaluation import evaluate_faces, mine_windows
+    from worker.training.plots import plot_detection
+
+    settings, scorer = search_settings(config.detection), Classifier(FACE_WEIGHTS)
+    with progress_bar() as progress:
+        if options.mine:
+            faces, others = mine_windows(
+                options.data, settings, scorer, options.mine, progress, hard=options.hard
+            )
+            print(f"{options.mine}: {faces} windows of faces, {others} of none")
+            return 0
+        figures, curve = evaluate_faces(options.data, settings, scorer, progress, options.failures)
+    for name, value in figures.items():
+        print(f"{name}\t{value:.4g}" if isinstance(value, float) else f"{name}\t{value}")
+    write_json(options.json, figures)
+    if options.plots:
+        options.plots.mkdir(parents=True, exist_ok=True)
+        plot_detection(curve, settings.min_confidence, options.plots / "detection.png")
+    return 0

@@ -1,0 +1,33 @@
+"""`label`: a page to name the emotions of cropped faces."""
+
+import argparse
+from pathlib import Path
+
+from worker.commands.common import new_alarm
+
+HELP = "a page on loopback to name the emotions of cropped faces"
+EXAMPLE = "label faces/ --port 5001"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s [options] DIR"
+    parser.add_argument("folder", type=Path, metavar="DIR", help="what `crop` wrote")
+    parser.add_argument("--port", type=int, default=5001, help="0: a free one; default: 5001")
+
+
+def run(options: argparse.Namespace) -> int:
+    alarm = new_alarm()
+    from worker.terminal import show_table
+    from worker.training.agreement import agreement_rows
+    from worker.training.label import Ballot, create_app
+    from worker.web import DemoServer
+
+    with Ballot(options.folder) as ballot:
+        with DemoServer(create_app(ballot), port=options.port) as server:
+            print(f"label faces on {server.url}; stop with Ctrl-C", flush=True)
+            while not alarm.stop_requested:
+                alarm.wait(3600)
+        votes = ballot.votes()
+    rows = [(name, str(len(cast)), "") for name, cast in sorted(votes.items()) if cast]
+    show_table("", ("who", "faces", "kappa"), [*rows, *agreement_rows(votes)])
+    return 0

@@ -1,0 +1,56 @@
+"""`live`: a camera or a video in real time."""
+
+import argparse
+from pathlib import Path
+
+from worker.commands.common import add_configuration, configure, fraction, new_alarm
+from worker.errors import UsageError
+
+HELP = "a camera or a video in real time: in a window, a file or a page"
+EXAMPLE = "live --source 0 --serve 127.0.0.1:8080"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    words = "camera number, file or URL; default: 0"
+    parser.add_argument("--source", default="0", help=words)
+    parser.add_argument("--threshold", type=fraction, default=0.5, help="0 to 1; default: 0.5")
+    where = parser.add_mutually_exclusive_group()
+    words = "write it as FILE.mp4 instead"
+    where.add_argument("--output", type=Path, metavar="FILE", help=words)
+    words = "show it on a page instead (MJPEG)"
+    where.add_argument("--serve", type=address, metavar="HOST:PORT", help=words)
+    add_configuration(parser)
+
+
+def address(text: str) -> tuple[str, int]:
+    """Host and port; a port alone is on loopback."""
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text} does not look like 127.0.0.1:8080")
+    return host or "127.0.0.1", int(port)
+
+
+def run(options: argparse.Namespace) -> int:
+    alarm, config = new_alarm(), configure(options)
+    from worker.analysis.pipeline import Pipeline
+    from worker.viewing import live
+
+    output: Path | None = options.output
+    if output and output.resolve() == Path(options.source).resolve():
+        raise UsageError(f"--output {output} is the source; name another file")
+    with live.open_source(options.source, config.server.max_image_pixels) as video:
+        if output:
+            sink = live.file(output, video.rate)
+        else:
+            sink = live.page(*options.serve) if options.serve else live.window()
+        with sink as show:
+            shown, rate = live.play(
+                video,
+                Pipeline(config).find_faces,
+                options.threshold,
+                show,
+                lambda: alarm.stop_requested,
+                hurry=output is not None,
+            )
+    print(f"{shown} frames, {rate:.1f} a second")
+    return 0

@@ -1,0 +1,26 @@
+"""`once`: what `run` does, until nothing is left to do."""
+
+import argparse
+import sys
+
+from worker.commands.common import EXIT_FAILED, add_configuration, configure, new_alarm
+
+HELP = "drain what is there, try each owed post once, exit (for cron)"
+EXAMPLE = "once --url http://127.0.0.1:5000"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    add_configuration(parser, http=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    alarm, config = new_alarm(), configure(options)
+    from worker.analysis.analyst import Analysts
+
+    with Analysts(config) as analysts:
+        from worker.daemon.scheduler import run_once
+
+        owed = run_once(config, alarm, analysts)
+    if owed:
+        print(f"{owed} results are still to post", file=sys.stderr)
+    return EXIT_FAILED if owed else 0
