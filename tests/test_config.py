@@ -1,12 +1,13 @@
 """worker.ini, environment and flags become one checked configuration."""
 
+import configparser
+import itertools
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker import config_text
 from worker.config import PROJECT, Config, ServerConfig, load_config
 from worker.errors import UsageError
 
@@ -46,20 +47,30 @@ def test_a_relative_path_in_the_file_starts_from_the_files_folder(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[serve]\nurl = http://a\n", "unknown section [serve]"),
-        ("[server]\nurll = http://a\n", "unknown key urll in [server]"),
+        ("[serve]\nurl = http://a\n", "unknown section [serve]; did you mean server?"),
+        ("[serve]\n", "unknown section [serve]"),
+        ("[server]\nurll = http://a\n", "unknown key urll in [server]; did you mean url?"),
         ("[server]\nurl = localhost:5000\n", "[server] url = localhost:5000: must look like"),
+        ("[server]\nurl = http://a:b\n", "[server] url = http://a:b: "),
         ("[server]\nurl = http://me:secret@a\n", "must hold no user or password"),
-        ("[server]\ntimeout = 0\n", "[server] timeout = 0"),
-        ("[server]\ntimeout = soon\n", "[server] timeout = soon"),
-        ("[server]\nimage_path = image\n", "[server] image_path = image: must begin with one /"),
-        ("[server]\nfallback_threshold = 7\n", "[server] fallback_threshold = 7"),
+        ("[server]\ntimeout = 0\n", "timeout = 0: must be a number from 0.001 to 3600 seconds"),
+        ("[server]\ntimeout = soon\n", "must be a number from 0.001 to 3600 seconds"),
+        ("[server]\nmax_image_bytes = 1.5\n", "must be a whole number from 1 to "),
+        ("[server]\nimage_path = image\n", "image_path = image: must be a path that begins with"),
+        ("[server]\nimage_path = //a\n", "must be a path that begins with one /"),
+        ("[server]\nfallback_threshold = 7\n", "number from 0 to 1; did you mean 0.07?"),
+        ("[server]\nfallback_threshold = 20\n", "number from 0 to 1; did you mean 0.2?"),
         ("[server]\nfallback_threshold = nan\n", "[server] fallback_threshold = nan"),
         ("[server]\ntoken = abc\n", "a token does not belong here"),
-        ("[worker]\npoll_interval = -1\n", "[worker] poll_interval = -1"),
+        ("[worker]\npoll_interval = -1\n", "must be a number from 0.05 to 86400 seconds"),
+        ("[worker]\nid = a b\n", "must be 1 to 100 visible ASCII characters"),
+        ("[detection]\nmin_face = 5\n", "must be a whole number from 20 to 10000 pixels"),
+        ("[detection]\nprofile = acurate\n", "default, accurate; did you mean accurate?"),
         ("[classification]\nclasses = joy, fear\n", "[classification] classes = joy, fear"),
-        ("[database]\nrotate = sometimes\n", "[database] rotate = sometimes"),
-        ("[database]\nkeep_images_size = 1 TB\n", "[database] keep_images_size = 1 TB"),
+        ("[classification]\nclasses = happy, fear\n", "did you mean happiness?"),
+        ("[database]\nrotate = sometimes\n", "must be never, monthly, or a size such as 100 MB"),
+        ("[database]\nkeep_images_size = 1 TB\n", "must be a size such as 500 MB"),
+        ("[log]\nlevel = verbose\n", "must be one of DEBUG, INFO, WARNING, ERROR"),
         ("[metrics]\naddress = 127.0.0.1\n", "[metrics] address = 127.0.0.1: must look like"),
         ("[metrics]\naddress = here:99999\n", "[metrics] address = here:99999: must look like"),
         ("[metrics]\naddress = http://a:1\n", "[metrics] address = http://a:1: must look like"),
@@ -74,6 +85,14 @@ def test_what_is_unknown_or_out_of_range_is_named(tmp_path: Path, text: str, say
         load_config(file, environment={})
     assert says in str(caught.value)
     assert str(file) in str(caught.value)
+    for word in ("Input", "pydantic", "valid", "string", "parse"):  # the library's own words
+        assert word not in str(caught.value)
+
+
+def test_a_byte_order_mark_as_editors_leave_it_is_no_part_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "worker.ini"
+    file.write_text("[worker]\npoll_interval = 7\n", encoding="utf-8-sig")
+    assert load_config(file, environment={}).worker.poll_interval == 7
 
 
 def test_the_environment_and_flags_are_named_as_the_source() -> None:
@@ -121,14 +140,34 @@ def test_other_programs_variables_are_left_alone() -> None:
     )
 
 
-def test_the_shipped_file_and_the_documentation_say_what_the_code_does() -> None:
-    shipped = PROJECT / "worker.ini"
-    assert shipped.read_text() == config_text.ini()
-    assert config_text.table() in (PROJECT / "docs/configuration.md").read_text()
-    loaded = load_config(shipped, environment={})
-    assert loaded.server == Config().server
-    assert loaded.classification == Config().classification
-    assert loaded.database.path == PROJECT / "results.json"
+def shipped_keys() -> dict[str, dict[str, str]]:
+    """Each section of worker.ini with its keys and their values."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(PROJECT / "worker.ini")
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def test_the_shipped_file_has_every_key_with_its_default_and_a_comment() -> None:
+    known = {
+        section: [key for key in getattr(Config(), section).model_dump() if key != "token"]
+        for section in Config.model_fields
+    }
+    assert {section: [*keys] for section, keys in shipped_keys().items()} == known
+    shipped = load_config(PROJECT / "worker.ini", environment={}).model_dump()
+    default = Config().model_dump()
+    default["database"]["path"] = PROJECT / "results.json"
+    assert shipped == default
+    lines = (PROJECT / "worker.ini").read_text().splitlines()
+    for before, line in itertools.pairwise(lines):
+        assert " = " not in line.lstrip("#") or line.startswith("#") or before.startswith("# ")
+
+
+def test_the_documentation_lists_every_key_with_its_default() -> None:
+    table = (PROJECT / "docs/configuration.md").read_text()
+    for section, keys in shipped_keys().items():
+        for key, value in keys.items():
+            shown = f"`{value}`" if value else "(empty)"
+            assert f"| `[{section}] {key}` | {shown} | " in table
 
 
 @given(st.text(), st.text(), st.text())

@@ -1,7 +1,7 @@
 """worker.ini, environment and flags, checked and frozen into one `Config`.
 
-The classes below are the one place where a key, its default, its range and its explanation stand:
-worker.ini and the table in docs/configuration.md are made from them (`worker/config_text.py`).
+The classes below are the one place where a key, its default and its range stand. What a key is for
+stands beside it in worker.ini and in docs/configuration.md, which a test compares with them.
 """
 
 import configparser
@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from worker.errors import UsageError
+from worker.hints import did_you_mean, fraction_hint
 from worker.record import EMOTIONS
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -32,6 +33,21 @@ DEFAULT_FILE = Path("worker.ini")
 DEFAULT_WEIGHTS = PROJECT / "weights" / "emotion_net.safetensors"
 PIXEL_LIMIT_VARIABLE = "OPENCV_IO_MAX_IMAGE_PIXELS"
 TOKEN_VARIABLE = "WORKER_SERVER_TOKEN"  # noqa: S105 - a name, no secret
+
+
+def _number(default: float | None, low: float, high: float, unit: str = "") -> Any:
+    """A field of ``low`` to ``high``; its description is what a value must be, for messages."""
+    words = f"a number from {low:.12g} to {high:.12g}{unit}"
+    return Field(default, ge=low, le=high, description=words)
+
+
+def _pattern(default: str, pattern: str, words: str) -> Any:
+    """A text field; ``words``: what a value must be."""
+    return Field(default, pattern=pattern, description=words)
+
+
+def _path_of_url(default: str) -> Any:
+    return _pattern(default, r"^(/([^/].*)?)?$", "a path that begins with one /")
 
 
 def _split(value: Any) -> Any:
@@ -50,34 +66,18 @@ class _Section(BaseModel):
 class ServerConfig(_Section):
     """`[server]`: where images come from and results go."""
 
-    url: str = Field("http://127.0.0.1:5000", description="the Flask server; paths are added to it")
-    image_path: str = Field("/image", description="GET: the next image")
-    threshold_path: str = Field("/threshold", description="GET: the threshold in force")
-    results_path: str = Field("", description="POST: where results go, e.g. /results; empty: off")
-    token_file: Path | None = Field(
-        None, description="file with the bearer token, readable by its owner only (chmod 600)"
-    )
-    ca_file: Path | None = Field(None, description="PEM file of a private certificate authority")
-    client_cert: Path | None = Field(
-        None,
-        description="PEM file of our own certificate and its key, readable by its owner only "
-        "(chmod 600); shown to url's host alone",
-    )
-    allowed_hosts: Words = Field(
-        (),
-        description="other hosts (host or host:port) that an image_url may name, by commas; of one "
-        "with a private address that address, or its network, too",
-    )
-    timeout: float = Field(
-        30, gt=0, le=3600, description="seconds for one whole request, download included"
-    )
-    max_image_bytes: int = Field(32_000_000, gt=0, description="a larger image is not read")
-    max_image_pixels: int = Field(
-        64_000_000, gt=0, le=1_000_000_000, description="a larger image is not decoded"
-    )
-    fallback_threshold: float = Field(
-        0.5, ge=0, le=1, description="used where the server has no threshold (404)"
-    )
+    url: str = "http://127.0.0.1:5000"
+    image_path: str = _path_of_url("/image")
+    threshold_path: str = _path_of_url("/threshold")
+    results_path: str = _path_of_url("")
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    client_cert: Path | None = None
+    allowed_hosts: Words = ()
+    timeout: float = _number(30, 0.001, 3600, " seconds")
+    max_image_bytes: int = _number(32_000_000, 1, 10_000_000_000, " bytes")
+    max_image_pixels: int = _number(64_000_000, 1, 1_000_000_000, " pixels")
+    fallback_threshold: float = _number(0.5, 0, 1)
     token: SecretStr | None = None  # from the environment only
 
     @field_validator("url")
@@ -86,19 +86,12 @@ class ServerConfig(_Section):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must look like http://host:port or https://host")
-        parts.port  # noqa: B018 - raises ValueError itself where the port is no number
+        parts.port  # noqa: B018 - raises ValueError itself if the port is no number
         if parts.username or parts.password:
             raise ValueError("must hold no user or password; put a token into token_file")
         if parts.query or parts.fragment:
             raise ValueError("must hold no ? or #; paths have keys of their own")
         return url.rstrip("/")
-
-    @field_validator("image_path", "threshold_path", "results_path")
-    @classmethod
-    def _is_path(cls, path: str) -> str:
-        if path and (not path.startswith("/") or path.startswith("//")):
-            raise ValueError("must begin with one /")
-        return path
 
 
 class WorkerConfig(_Section):
@@ -107,103 +100,64 @@ class WorkerConfig(_Section):
     id: str = Field(
         default_factory=socket.gethostname,
         pattern=r"^[\x21-\x7e]{1,100}$",
-        description="sent as X-Worker-Id and stored with each record; default: the host name",
+        description="1 to 100 visible ASCII characters",
     )
-    poll_interval: float = Field(
-        5, ge=0.05, le=86_400, description="seconds between polls that find nothing"
-    )
-    max_backoff: float = Field(
-        60, ge=1, le=86_400, description="seconds; the longest wait after faults"
-    )
-    prefetch: int = Field(
-        3, ge=0, le=64, description="images pulled ahead, so that the network is never waited for"
-    )
-    parallel: int = Field(
-        1,
-        ge=1,
-        le=64,
-        description="images analysed at the same time, each by a process of its own: a CPU core "
-        "and about 300 MB for each",
-    )
+    poll_interval: float = _number(5, 0.05, 86_400, " seconds")
+    max_backoff: float = _number(60, 1, 86_400, " seconds")
+    prefetch: int = _number(3, 0, 64, " images")
+    parallel: int = _number(1, 1, 64, " images at the same time")
 
 
 class DetectionConfig(_Section):
     """`[detection]`: how faces are searched; an empty key follows the profile."""
 
-    profile: Literal["fast", "default", "accurate"] = Field(
-        "default", description="fast, default or accurate"
-    )
-    min_face: int | None = Field(
-        None, ge=20, le=10_000, description="side in pixels of the smallest face that is searched"
-    )
-    min_face_share: float | None = Field(
-        None, ge=0, le=1, description="the same as a share of the longer side; the larger counts"
-    )
-    scale_step: float | None = Field(
-        None, ge=1.01, le=2, description="ratio of one search size to the next"
-    )
-    min_neighbors: int | None = Field(
-        None, ge=0, le=50, description="overlapping hits that make a face"
-    )
-    min_confidence: float | None = Field(
-        None, ge=0, le=1, description="probability from which the second stage takes it for a face"
-    )
+    profile: Literal["fast", "default", "accurate"] = "default"
+    min_face: int | None = _number(None, 20, 10_000, " pixels")
+    min_face_share: float | None = _number(None, 0, 1)
+    scale_step: float | None = _number(None, 1.01, 2)
+    min_neighbors: int | None = _number(None, 0, 50, " hits")
+    min_confidence: float | None = _number(None, 0, 1)
 
 
 class ClassificationConfig(_Section):
     """`[classification]`: which network names the emotions."""
 
-    weights: Path = Field(DEFAULT_WEIGHTS, description="the trained network, a file of weights/")
-    classes: Words = Field(
-        (), description="report only these, by commas; probabilities are shared among them; all"
-    )
-    threads: int = Field(1, ge=1, le=64, description="CPU threads of the network and the detector")
+    weights: Path = DEFAULT_WEIGHTS
+    classes: Words = ()
+    threads: int = _number(1, 1, 64, " threads")
 
     @field_validator("classes")
     @classmethod
     def _are_emotions(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [name for name in classes if name not in EMOTIONS]
         if unknown or len(set(classes)) != len(classes) or len(classes) == 1:
-            raise ValueError(f"must be two or more of: {', '.join(EMOTIONS)}")
+            hint = did_you_mean(unknown[0], EMOTIONS) if unknown else ""
+            raise ValueError(f"must be two or more of {', '.join(EMOTIONS)}{hint}")
         return classes
 
 
 class DatabaseConfig(_Section):
     """`[database]`: the JSON file."""
 
-    path: Path = Field(Path("results.json"), description="the TinyDB file that records go to")
-    rotate: str = Field(
-        "never",
-        pattern=r"^(never|monthly|[1-9]\d* ?[kMG]B)$",
-        description="when a new file is begun: never, monthly, or at a size such as 100 MB",
+    path: Path = Path("results.json")
+    rotate: str = _pattern(
+        "never", r"^(never|monthly|[1-9]\d* ?[kMG]B)$", "never, monthly, or a size such as 100 MB"
     )
-    keep_images: Path | None = Field(
-        None, description="folder in which the analysed images are kept; empty: off"
-    )
-    keep_images_size: str = Field(
-        "1 GB",
-        pattern=r"^[1-9]\d* ?[kMG]B$",
-        description="the oldest kept images are removed beyond this",
-    )
+    keep_images: Path | None = None
+    keep_images_size: str = _pattern("1 GB", r"^[1-9]\d* ?[kMG]B$", "a size such as 500 MB")
 
 
 class LogConfig(_Section):
     """`[log]`: what the daemon says on standard error."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="DEBUG, INFO, WARNING or ERROR"
-    )
-    format: Literal["text", "json"] = Field("text", description="text or json (one object a line)")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["text", "json"] = "text"
 
 
 class MetricsConfig(_Section):
     """`[metrics]`: figures for a monitoring system."""
 
-    address: str = Field(
-        "",
-        description="host:port of /metrics and /healthz, e.g. 127.0.0.1:9464; a port alone: on "
-        "loopback; empty: off",
-    )
+    address: str = ""
 
     @field_validator("address")
     @classmethod
@@ -245,15 +199,14 @@ def load_config(
     """
     if file is None and DEFAULT_FILE.is_file():
         file = DEFAULT_FILE
-    settings = [
+    values: dict[str, dict[str, str]] = {}
+    sources: dict[tuple[str, str], str] = {}
+    for setting in (
         *(_from_file(file) if file else ()),
         *_from_environment(os.environ if environment is None else environment),
         *_from_flags(flags),
-    ]
-    values: dict[str, dict[str, str]] = {}
-    sources: dict[tuple[str, str], str] = {}
-    for setting in settings:
-        _check_known(setting)
+    ):
+        _field(setting)
         sources[setting.section, setting.key] = setting.source
         values.setdefault(setting.section, {}).pop(setting.key, None)
         if setting.value:
@@ -261,11 +214,12 @@ def load_config(
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_context=False)[0]
+        problem = error.errors(include_url=False)[0]
         section, key = str(problem["loc"][0]), str(problem["loc"][1])
-        message = problem["msg"].removeprefix("Value error, ")
+        setting = _Setting(section, key, values[section][key], sources[section, key])
+        message = _message(setting, problem["msg"].removeprefix("Value error, "))
         raise UsageError(
-            f"{sources[section, key]}: [{section}] {key} = {values[section][key]}: {message}"
+            f"{setting.source}: [{section}] {key} = {setting.value}: {message}"
         ) from None
 
 
@@ -277,21 +231,18 @@ class _Setting(NamedTuple):
 
 
 def _from_file(file: Path) -> Iterator[_Setting]:
-    parser = configparser.ConfigParser(interpolation=None)
+    # No section holds defaults for the others: [DEFAULT] is unknown like any other name.
+    parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
-        with file.open(encoding="utf-8") as lines:
-            parser.read_file(lines)
+        parser.read_string(file.read_text(encoding="utf-8-sig"), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the configuration file {file}: {error}") from error
     except configparser.Error as error:
         raise UsageError(f"{file}: {' '.join(str(error).split())}") from error
-    for key in parser.defaults():
-        raise UsageError(f"{file}: [DEFAULT] {key}: there is no section [DEFAULT]")
     for section in parser.sections():
-        _check_section(section, str(file))
-        for key, raw in parser[section].items():
-            value = raw
-            if value and _is_path(section, key):
+        fields = _fields(section, str(file))
+        for key, value in parser[section].items():
+            if value and key in fields and _is_path(fields[key]):
                 value = str(file.parent / Path(value).expanduser())
             yield _Setting(section, key, value, str(file))
 
@@ -312,33 +263,48 @@ def _from_flags(flags: Iterable[str]) -> Iterator[_Setting]:
         yield _Setting(section, key, value.strip(), f"--set {name.strip()}")
 
 
-def _section_fields(section: str) -> dict[str, FieldInfo]:
+def _fields(section: str, source: str) -> dict[str, FieldInfo]:
+    """The keys of a section. Raises UsageError if there is none of this name."""
+    if section not in Config.model_fields:
+        known = ", ".join(f"[{name}]" for name in Config.model_fields)
+        hint = did_you_mean(section, Config.model_fields)
+        raise UsageError(f"{source}: unknown section [{section}]{hint}; known: {known}")
     model = Config.model_fields[section].annotation
     assert isinstance(model, type) and issubclass(model, BaseModel)
     return model.model_fields
 
 
-def _is_path(section: str, key: str) -> bool:
-    field = _section_fields(section).get(key)
-    return field is not None and Path in (field.annotation, *get_args(field.annotation))
-
-
-def _check_section(section: str, source: str) -> None:
-    if section not in Config.model_fields:
-        known = ", ".join(f"[{name}]" for name in Config.model_fields)
-        raise UsageError(f"{source}: unknown section [{section}]; known: {known}")
-
-
-def _check_known(setting: _Setting) -> None:
-    _check_section(setting.section, setting.source)
-    fields = _section_fields(setting.section)
-    if setting.key not in fields:
-        known = ", ".join(name for name in fields if name != "token")
+def _field(setting: _Setting) -> FieldInfo:
+    """What is known of a key. Raises UsageError if there is none of this name."""
+    section, key, _, source = setting
+    fields = _fields(section, source)
+    if key == "token" and TOKEN_VARIABLE not in source:
         raise UsageError(
-            f"{setting.source}: unknown key {setting.key} in [{setting.section}]; known: {known}"
-        )
-    if setting.key == "token" and TOKEN_VARIABLE not in setting.source:
-        raise UsageError(
-            f"{setting.source}: a token does not belong here; put it into a file and name that in "
+            f"{source}: a token does not belong here; put it into a file and name that in "
             f"[server] token_file, or set {TOKEN_VARIABLE}"
         )
+    if key not in fields:
+        known = [name for name in fields if name != "token"]
+        hint = did_you_mean(key, known)
+        raise UsageError(
+            f"{source}: unknown key {key} in [{section}]{hint}; known: {', '.join(known)}"
+        )
+    return fields[key]
+
+
+def _is_path(field: FieldInfo) -> bool:
+    return Path in (field.annotation, *get_args(field.annotation))
+
+
+def _message(setting: _Setting, otherwise: str) -> str:
+    """What a value must be; ``otherwise``: what a validator of ours said."""
+    field, value = _field(setting), setting.value
+    choices = [each for each in get_args(field.annotation) if isinstance(each, str)]
+    if choices:
+        return f"must be one of {', '.join(choices)}{did_you_mean(value, choices)}"
+    if field.description is None:
+        return otherwise
+    whole = int in (field.annotation, *get_args(field.annotation))
+    words = field.description.replace("a number", "a whole number" if whole else "a number")
+    percent = words.endswith("from 0 to 1") and value.replace(".", "", 1).isdecimal()
+    return f"must be {words}{fraction_hint(float(value)) if percent else ''}"
