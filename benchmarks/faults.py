@@ -30,7 +30,7 @@ from worker.config import PROJECT
 from worker.demo_server.app import create_app
 from worker.demo_server.image_queue import ImageQueue, MemoryQueue
 from worker.demo_server.sample_images import sample_images
-from worker.web import DemoServer
+from worker.web import WebServer
 
 LEASE = 3.0  # seconds, after which an image that was lost on the way is given out again
 TIMEOUT = 0.7  # seconds, the daemon's
@@ -141,7 +141,7 @@ def soak(minutes: float, images: int, share: float, kill_every: float, seed: int
     started = time.monotonic()
     given: list[str] = []
     ended = killed = 0
-    with DemoServer(app) as server:
+    with WebServer(app) as server:
         daemon, next_kill = start_daemon(folder, server.url), time.monotonic() + kill_every
         while len(given) < images or queue.counts()["done"] < images:
             elapsed = time.monotonic() - started

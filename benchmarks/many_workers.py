@@ -34,7 +34,7 @@ from worker.demo_server.app import create_app
 from worker.demo_server.image_queue import ImageQueue, MemoryQueue
 from worker.demo_server.redis_queue import RedisQueue
 from worker.demo_server.sample_images import sample_images
-from worker.web import DemoServer
+from worker.web import WebServer
 
 TIME_LIMIT = 600.0  # seconds, for one part
 SAMPLES = [sample for sample in sample_images() if "small" in sample.name]
@@ -127,7 +127,7 @@ def measure(queue: ImageQueue, count: int, images: int, cores: set[int], share: 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         servers = 1 if isinstance(queue, MemoryQueue) else 2
-        urls = [stack.enter_context(DemoServer(create_app(queue))).url for _ in range(servers)]
+        urls = [stack.enter_context(WebServer(create_app(queue))).url for _ in range(servers)]
         workers = Workers(folder, urls, cores)
         stack.callback(workers.end)
         for _ in range(count):

@@ -28,7 +28,7 @@ from worker.config import Config, load_config
 from worker.daemon.alarm import Alarm
 from worker.daemon.scheduler import run
 from worker.demo_server.sample_images import sample_images
-from worker.web import DemoServer
+from worker.web import WebServer
 
 
 def serve(pipe: Connection) -> None:
@@ -68,7 +68,7 @@ def serve(pipe: Connection) -> None:
         ordered = backlog == sorted(backlog)
         return {"left": state["left"], "drained": len(backlog), "ordered": ordered}
 
-    with DemoServer(app) as server:
+    with WebServer(app) as server:
         pipe.send(server.url)
         pipe.recv()
 

@@ -32,7 +32,7 @@ from worker.demo_server.app import create_app
 from worker.demo_server.image_queue import ImageQueue, MemoryQueue
 from worker.demo_server.redis_queue import RedisQueue
 from worker.demo_server.sample_images import sample_images
-from worker.web import DemoServer
+from worker.web import WebServer
 
 WIDTHS = (300, 1920, 4000)
 REPEATS = 15
@@ -60,7 +60,7 @@ def pairs_per_second(queue: ImageQueue) -> float:
     content = sample_images()[4].content
     for _ in range(PAIRS):
         queue.add(content, "a.jpg", "image/jpeg", 0.3)
-    with DemoServer(create_app(queue)) as server:
+    with WebServer(create_app(queue)) as server:
 
         def drain(_: int) -> None:
             with requests.Session() as session:

@@ -44,7 +44,7 @@ from worker.config import PROJECT, Config
 from worker.demo_server.app import create_app
 from worker.demo_server.image_queue import MemoryQueue, QueuedImage
 from worker.demo_server.sample_images import sample_images
-from worker.web import DemoServer
+from worker.web import WebServer
 
 FAR = 0.05  # seconds that a request, and its answer, is under way
 WARM_UP = 20  # images that come before those that are timed
@@ -122,7 +122,7 @@ def serve(parent: Connection, delay: float, every: int) -> None:
         time.sleep(delay)
         return response
 
-    with DemoServer(app) as server:
+    with WebServer(app) as server:
         parent.send(server.url)
         while (contents := parent.recv()) is not None:
             for number, content in enumerate(contents):

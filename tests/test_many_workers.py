@@ -22,7 +22,7 @@ from worker.database.database import read_records, repair
 from worker.demo_server.app import create_app
 from worker.demo_server.image_queue import ImageQueue, MemoryQueue
 from worker.demo_server.redis_queue import RedisQueue
-from worker.web import DemoServer
+from worker.web import WebServer
 
 LEASE = 2.0
 
@@ -88,7 +88,7 @@ def test_nothing_is_lost_or_doubled_while_workers_are_killed_stopped_and_join(
     with ExitStack() as stack:
         # With the line in Redis, each daemon has a server of its own; else all have the same.
         count = 1 if isinstance(queue, MemoryQueue) else len(names)
-        urls = [stack.enter_context(DemoServer(create_app(queue))).url for _ in range(count)]
+        urls = [stack.enter_context(WebServer(create_app(queue))).url for _ in range(count)]
         flags = {n: flags_of(tmp_path, n, urls[i % count]) for i, n in enumerate(names)}
         words = [f"--set={flag}" for flag in flags["killed"]]
         killed = subprocess.Popen([sys.executable, PROJECT / "run_worker.py", "run", *words])

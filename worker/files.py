@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, and files that nobody else may read."""
+"""Which files are images; files that are there as a whole or not at all, or for nobody else."""
 
 import os
 import stat
@@ -6,6 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from worker.errors import Stop, UsageError
+
+IMAGE_SUFFIXES = (  # of what decodes
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".gif", ".avif", ".jp2", ".pgm", ".ppm", ".pbm", ".pnm"),
+)
+
+
+def is_clutter(path: Path) -> bool:
+    """Whether a path below a folder that was named is what tools leave there: ``._a.jpg``,
+    ``__MACOSX/``, ``.ipynb_checkpoints/``, anything hidden."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def expect_private(status: os.stat_result, source: str, path: Path) -> None:

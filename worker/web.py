@@ -1,63 +1,141 @@
-"""What a page of this machine's own browser refuses, and what it tells the browser to refuse."""
+"""What every page of ours stands on: one server for any WSGI app, and a guard against other pages.
 
+A page from elsewhere can send requests to this machine, under a name of its own that it lets point
+here (DNS rebinding) or as itself. Both show in headers that no page can change: Host; Origin and
+Sec-Fetch-Site. Nothing here needs Flask.
+"""
+
+import json
 import logging
 import socket
-from threading import Thread
-from typing import Self
+from collections.abc import Collection, Iterable
+from ipaddress import ip_address
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
-from flask import Flask, Response, abort, request
-from werkzeug.serving import make_server
+from waitress import create_server, wasyncore
 
 from worker.errors import UsageError
 
-LOOPBACK = ("127.0.0.1", "localhost")
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+LOOPBACK = "127.0.0.1"
+MAX_CONNECTIONS = 1000  # also half a request counts
+MAX_BODY = 64_000_000  # bytes; an app may take less
+# Bytes that wait for a slow reader before the app has to: of a live picture, old frames.
+MAX_UNSENT = 500_000
 
 
-def guard(app: Flask, policy: str, host: str = LOOPBACK[0]) -> None:
-    """Let other pages neither use nor embed this one. Where it listens on loopback, it answers
-    under that name only. ``policy``: its Content-Security-Policy.
+def guard(
+    app: "WSGIApplication", policy: str, *, host: str = LOOPBACK, exempt: Collection[str] = ()
+) -> "WSGIApplication":
+    """The app, which other pages can neither use nor embed any more: 403 for their requests.
+
+    ``policy``: its Content-Security-Policy. ``host``: where it listens, as the user wrote it; it
+    answers under this name, `localhost` and addresses, which nobody can rebind. ``exempt``: paths
+    that answer under any name, for programs.
+    """
+    own = {
+        "Content-Security-Policy": f"{policy}; frame-ancestors 'none'",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }
+
+    def guarded(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if environ["PATH_INFO"] not in exempt and (refusal := _refusal(environ, host)):
+            start_response("403 Forbidden", [("Content-Type", "text/plain"), *own.items()])
+            return [refusal.encode()]
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            kept = [(name, value) for name, value in headers if name.title() not in own]
+            return start_response(status, [*kept, *own.items()], *error)
+
+        return app(environ, start)
+
+    return guarded
+
+
+def _refusal(environ: "WSGIEnvironment", host: str) -> str | None:
+    """Why a request is none of our own page or of a program on this machine; None if it is one."""
+    given = environ.get("HTTP_HOST", "")
+    if not _is_our_name(given, host):
+        return f"open this page as http://{LOOPBACK}:{environ['SERVER_PORT']}\n"
+    same_origin = environ.get("HTTP_ORIGIN", f"http://{given}") == f"http://{given}"
+    if not same_origin or environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
+        return "this request comes from another page; type the address of this one\n"
+    return None
+
+
+def _is_our_name(given: str, host: str) -> bool:
+    try:
+        name = urlsplit(f"//{given}").hostname or ""
+        return name in ("localhost", host.lower()) or bool(ip_address(name))
+    except ValueError:  # neither a name of ours nor an address
+        return False
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON from anybody says. Raises ValueError, also for NaN and for what is too deep."""
+    try:
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False)  # loads() takes NaN and Infinity, which JSON has not
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return value
+
+
+class WebServer:
+    """Serves an app from threads of its own between ``with`` and its end; ``url`` says where.
+
+    ``port`` 0 takes a free one. ``threads``: how many requests are answered at once; those that
+    are not complete need none. Raises UsageError when it cannot listen there.
     """
 
-    @app.before_request
-    def refuse_strangers() -> None:
-        # A page from elsewhere can send requests here, under a name of its own (DNS rebinding) or
-        # as itself. Both say so in a header that no page can change.
-        if host in LOOPBACK and request.host.rsplit(":", 1)[0] not in LOOPBACK:
-            abort(403, "this page answers on 127.0.0.1 only")
-        if request.headers.get("Origin", f"http://{request.host}") != f"http://{request.host}":
-            abort(403, "this request comes from another page")
-
-    @app.after_request
-    def protect(response: Response) -> Response:
-        response.headers["Content-Security-Policy"] = f"{policy}; frame-ancestors 'none'"
-        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        response.headers["Cache-Control"] = "no-store"
-        return response
-
-
-class DemoServer:
-    """Serves an app from a thread between ``with`` and its end; ``url`` says where.
-
-    ``port`` 0 takes a free one. Raises UsageError where it cannot listen there.
-    """
-
-    def __init__(self, app: Flask, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self, app: "WSGIApplication", *, host: str = LOOPBACK, port: int = 0, threads: int = 8
+    ) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            # Werkzeug would print and end the process where the port is taken.
-            listener = socket.create_server((host, port), backlog=128)
+            listener = socket.create_server((host, port), family=family, backlog=128)
         except (OSError, OverflowError) as error:
             raise UsageError(f"cannot listen on {host}, port {port}: {error}") from error
-        with listener:
-            self._server = make_server(host, port, app, threaded=True, fd=listener.fileno())
-        # It would write a line a request to standard error, also where nobody asked for a log.
-        logging.getLogger("werkzeug").setLevel(logging.WARNING)
-        self.url = f"http://{host}:{self._server.port}"
-        self._thread = Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        # It would warn when a request has to wait for a thread.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        self._map: dict[int, Any] = {}
+        self._server = create_server(
+            app,
+            map=self._map,
+            sockets=[listener],
+            threads=threads,
+            ident=None,
+            connection_limit=MAX_CONNECTIONS,
+            channel_timeout=60,
+            max_request_body_size=MAX_BODY,
+            outbuf_high_watermark=MAX_UNSENT,
+            log_socket_errors=False,
+        )
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        self._ended = Event()
+        self._thread = Thread(target=self._serve, name="web", daemon=True)
+
+    def _serve(self) -> None:
+        while not self._ended.is_set():
+            wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
+        for channel in list(self._server.active_channels.values()):
+            channel.handle_close()  # wakes a thread that waits for a slow reader
+        self._server.task_dispatcher.shutdown()
+        wasyncore.close_all(self._map)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
+        self._server.trigger.pull_trigger(self._ended.set)  # called in the server's thread
         self._thread.join()
+
+
+DemoServer = WebServer  # the commands' name for it until they are split

@@ -33,7 +33,7 @@ from worker.errors import (
     UsageError,
     WorkerError,
 )
-from worker.web import DemoServer
+from worker.web import WebServer
 
 PHOTOGRAPH = {"Content-Type": "image/jpeg", "X-Task-Id": "t1"}
 
@@ -267,7 +267,7 @@ def test_results_shows_filters_and_exports_what_once_stored(tmp_path: Path) -> N
     for name in ("astronaut.jpg", "coffee.jpg"):
         queue.add(SAMPLES[name], name)
     queue.add(b"no image", "broken.png")
-    with DemoServer(create_app(queue)) as server:
+    with WebServer(create_app(queue)) as server:
         flags = ("--url", server.url, "--set", "server.results_path=/results")
         in_order = ("--set", "worker.prefetch=0")
         assert run_worker(tmp_path, "once", *flags, *in_order).returncode == 0

@@ -20,7 +20,7 @@ from worker.daemon.scheduler import Metronome, run, run_once
 from worker.demo_server.app import create_app
 from worker.demo_server.image_queue import MemoryQueue
 from worker.errors import DatabaseUnusable, RetryLater, ServerRefuses, UsageError
-from worker.web import DemoServer
+from worker.web import WebServer
 
 PHOTOGRAPH = SAMPLES["astronaut_small.jpg"]
 
@@ -85,7 +85,7 @@ class Daemon:
 def test_images_are_drained_analysed_stored_and_posted(tmp_path: Path) -> None:
     queue = MemoryQueue(threshold=0.2)
     given = [queue.add(SAMPLES[name], name) for name in SAMPLES]
-    with DemoServer(create_app(queue)) as server:
+    with WebServer(create_app(queue)) as server:
         config = configure(tmp_path, server.url, "server.results_path=/results")
         with Daemon(config) as daemon:
             daemon.until(lambda: queue.counts()["done"] == len(given))
@@ -100,7 +100,7 @@ def test_images_are_drained_analysed_stored_and_posted(tmp_path: Path) -> None:
 
 def test_a_changed_threshold_holds_for_the_next_image(tmp_path: Path) -> None:
     queue = MemoryQueue(threshold=0.01)
-    with DemoServer(create_app(queue)) as server:
+    with WebServer(create_app(queue)) as server:
         config = configure(tmp_path, server.url, "server.results_path=/results")
         with Daemon(config) as daemon:
             for threshold in (0.01, 0.99):
@@ -151,7 +151,7 @@ def test_it_starts_with_a_server_that_is_not_there_and_uses_it_once_it_is(tmp_pa
     given = queue.add(PHOTOGRAPH, "late.jpg")
     with Daemon(configure(tmp_path, f"http://127.0.0.1:{port}")) as daemon:
         time.sleep(0.5)
-        with DemoServer(create_app(queue), port=port):
+        with WebServer(create_app(queue), port=port):
             daemon.until(lambda: tasks(tmp_path) == [given])
 
 

@@ -15,7 +15,7 @@ from schemathesis import GenerationMode
 
 from worker.demo_server.app import MAX_RECORD_BYTES, create_app
 from worker.demo_server.image_queue import MemoryQueue
-from worker.web import DemoServer
+from worker.web import WebServer
 
 TOKEN = "s3cret"
 MAX_IMAGE_BYTES = 2 * MAX_RECORD_BYTES
@@ -53,7 +53,7 @@ def _is_valid(case: schemathesis.Case[Any]) -> bool:
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     app = create_app(QUEUE, token=TOKEN, max_image_bytes=MAX_IMAGE_BYTES)
-    with DemoServer(app) as server:
+    with WebServer(app) as server:
         yield server.url
 
 

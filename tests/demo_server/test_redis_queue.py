@@ -14,7 +14,7 @@ from tests.redis_server import RedisServer, redis_server
 from worker.demo_server.app import create_app
 from worker.demo_server.redis_queue import RedisQueue
 from worker.errors import ServerUnreachable, UsageError
-from worker.web import DemoServer
+from worker.web import WebServer
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_two_servers_hand_out_of_one_line_and_know_each_others_results(broker: R
     # Given
     first, second = RedisQueue(broker.url, threshold=0.2), RedisQueue(broker.url)
     tasks = [first.add(JPEG, "a.jpg", threshold=0.1), second.add(JPEG, "b.jpg")]
-    with DemoServer(create_app(first)) as one, DemoServer(create_app(second)) as other:
+    with WebServer(create_app(first)) as one, WebServer(create_app(second)) as other:
         # When
         pulled = [pull(url).headers["X-Task-Id"] for url in (one.url, other.url)]
         answers = [post(url, record_of(tasks[0])).status_code for url in (other.url, one.url)]
@@ -57,7 +57,7 @@ def test_while_redis_is_away_the_server_says_so_and_then_goes_on(broker: RedisSe
     # Given
     queue = RedisQueue(broker.url)
     task_id = queue.add(JPEG, "a.jpg")
-    with DemoServer(create_app(queue)) as server:
+    with WebServer(create_app(queue)) as server:
         # When
         broker.stop()
         answers = [
@@ -77,7 +77,7 @@ def test_a_full_redis_takes_no_image_and_no_result_and_loses_none(broker: RedisS
     # Given
     queue = RedisQueue(broker.url)
     task_id = queue.add(JPEG, "a.jpg")
-    with DemoServer(create_app(queue)) as server, Redis.from_url(broker.url) as redis:
+    with WebServer(create_app(queue)) as server, Redis.from_url(broker.url) as redis:
         # When
         redis.config_set("maxmemory", "1")
         image = {"Content-Type": "image/jpeg"}

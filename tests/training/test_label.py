@@ -17,7 +17,7 @@ from tests.photographs import encode
 from worker.errors import Stop, UsageError
 from worker.training.dataset import load_split, majority_labels
 from worker.training.label import LABEL_NAMES, Ballot, create_app
-from worker.web import DemoServer
+from worker.web import WebServer
 
 HERE = {"Host": "127.0.0.1:5001"}
 
@@ -123,7 +123,7 @@ def test_a_line_that_a_power_cut_left_is_dropped(folder: Path) -> None:
 
 
 def test_pages_open_at_once_lose_nothing(ballot: Ballot, folder: Path) -> None:
-    with DemoServer(create_app(ballot)) as server, ThreadPoolExecutor(8) as pool:
+    with WebServer(create_app(ballot)) as server, ThreadPoolExecutor(8) as pool:
 
         def label_all(name: str) -> None:
             with requests.Session() as session:
@@ -151,6 +151,7 @@ def test_a_second_label_on_the_folder_is_refused(ballot: Ballot, folder: Path) -
         {**HERE, "Origin": "http://evil.example"},
         {**HERE, "Origin": "http://127.0.0.1:9999"},
         {**HERE, "Origin": "null"},
+        {**HERE, "Sec-Fetch-Site": "cross-site"},
     ],
 )
 def test_a_page_from_elsewhere_is_refused(
@@ -193,6 +194,16 @@ def test_what_is_no_vote_is_refused(
     assert votes(folder) == []
     assert client.get("/face/votes.csv", headers=HERE).status_code == 404
     assert client.get("/face/..%2Fvotes.csv", headers=HERE).status_code == 404
+
+
+@pytest.mark.parametrize("body", ["[" * 9000, '{"labeller": NaN}', "", "\ud800"])
+def test_what_is_no_json_is_refused_without_a_traceback(
+    client: FlaskClient, body: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = body.encode(errors="surrogatepass")
+    answer = client.post("/vote", data=sent, content_type="application/json", headers=HERE)
+    assert answer.status_code == 400
+    assert not caplog.records
 
 
 def test_a_full_disk_is_told_to_the_labeller(

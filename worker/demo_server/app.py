@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 import mimetypes
 from pathlib import Path
 from typing import Any
@@ -24,20 +25,32 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, Unauthorized
 
 from worker.demo_server.image_queue import UNKNOWN_TYPE, ImageQueue
 from worker.errors import RetryLater, UsageError
+from worker.files import IMAGE_SUFFIXES, is_clutter
+from worker.web import guard, parse_json
 
-IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 MAX_RECORD_BYTES = 1_000_000
 
+logger = logging.getLogger(__name__)
 
-def load_folder(queue: ImageQueue, path: Path) -> None:
-    """Add a folder's images, sorted by file name. Raises UsageError where one cannot be read."""
+
+def load_folder(queue: ImageQueue, path: Path) -> int:
+    """Add a folder's images, sorted by file name; returns how many there are.
+
+    Raises UsageError when there is none, or one cannot be read.
+    """
+    count = 0
     try:
         for file in sorted(path.iterdir()):
-            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
+            image = file.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(Path(file.name))
+            if image and file.is_file():
                 kind = mimetypes.guess_type(file.name, strict=False)[0] or UNKNOWN_TYPE
                 queue.add(file.read_bytes(), file.name, kind)
+                count += 1
     except OSError as error:
         raise UsageError(f"cannot read the images of {path}: {error}") from error
+    if not count:
+        raise UsageError(f"0 images in {path}: name a folder with images in it")
+    return count
 
 
 def create_app(
@@ -46,12 +59,15 @@ def create_app(
     """The server over a queue, for any WSGI server; over a MemoryQueue, in one process of it.
 
     With a ``token``, every request must carry ``Authorization: Bearer <token>``; an empty one
-    raises UsageError. More than ``max_image_bytes`` in a body, or MAX_RECORD_BYTES, gets 413.
+    raises UsageError. Without one, pages from elsewhere are refused (`worker.web.guard`). More than
+    ``max_image_bytes`` in a body, or a record of more than MAX_RECORD_BYTES, gets 413.
     """
     if token == "":
         raise UsageError("the token is empty")
     app = Flask(__name__, static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=max_image_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
+    if token is None:
+        app.wsgi_app = guard(app.wsgi_app, "default-src 'none'")  # type: ignore[assignment, method-assign]
     openapi = Path(__file__).with_name("openapi.json").read_bytes()
 
     @app.before_request
@@ -67,7 +83,7 @@ def create_app(
 
     @app.errorhandler(RetryLater)
     def try_again(error: RetryLater) -> ResponseReturnValue:
-        app.logger.error("%s", error)
+        logger.error("%s", error)
         return {"error": "the queue cannot serve at present"}, 503, {"Retry-After": "1"}
 
     @app.get("/")
@@ -85,6 +101,7 @@ def create_app(
         if (image := queue.lease(request.if_none_match)) is None:
             return Response(status=204)
         lease_id = str(uuid4())
+        logger.info("%s goes to %s: task %s", image.file_name, _worker(), image.task_id)
         own = {} if image.threshold is None else {"threshold": image.threshold}
         accept = request.accept_mimetypes
         # Who takes both as gladly, as the worker does, gets the bytes: a quarter less to send.
@@ -149,6 +166,8 @@ def create_app(
             abort(410, "no such task, or the server forgot it when it stopped")
         if not stored:
             abort(409, "this task has its result already")
+        what = "an error" if "error" in record else f"{len(record['faces'])} faces"
+        logger.info("%s of %s from %s: task %s", what, record["file_name"], _worker(), task_id)
         return {"task_id": task_id}, 201
 
     @app.get("/results")
@@ -158,13 +177,15 @@ def create_app(
     return app
 
 
+def _worker() -> str:
+    return request.headers.get("X-Worker-Id", "somebody")
+
+
 def _json(text: str | bytes, name: str) -> Any:
     try:
-        value = json.loads(text)
-        json.dumps(value, allow_nan=False)  # loads() takes NaN and Infinity, which JSON has not
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         abort(400, f"{name} is not JSON: {error}")
-    return value
 
 
 def _is_threshold(value: Any) -> bool:

@@ -11,11 +11,11 @@ import cv2
 
 from worker.analysis.cropping import Picture, crop_face, decode, resize
 from worker.analysis.pipeline import Pipeline
+from worker.analysis.sources import Source, read_image
 from worker.config import Config
 from worker.errors import ImageLost, UsageError
 from worker.files import replace_file
 from worker.record import Face
-from worker.viewing.analyze import Source, read_image
 
 SIDE = 48  # pixels, as in FER+
 TABLE = "crops.csv"

@@ -22,7 +22,7 @@ from worker.errors import Stop, UsageError
 from worker.files import replace_file
 from worker.record import EMOTIONS, utc_now
 from worker.training.agreement import Votes, agreement_rows
-from worker.web import guard
+from worker.web import guard, parse_json
 
 VOTES, LABELS = "votes.csv", "label.csv"
 COLUMNS = ("file", "labeller", "label", "time")
@@ -182,7 +182,7 @@ def create_app(ballot: Ballot) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = 10_000  # bytes
     faces = frozenset(ballot.faces)
 
-    guard(app, POLICY)
+    app.wsgi_app = guard(app.wsgi_app, POLICY)  # type: ignore[assignment, method-assign]
 
     @app.errorhandler(Stop)
     def not_kept(error: Stop) -> ResponseReturnValue:
@@ -237,7 +237,12 @@ def create_app(ballot: Ballot) -> Flask:
 
 
 def _object() -> dict[str, Any]:
-    given = request.get_json()
+    if not request.is_json:  # but a form, which a page from elsewhere could send
+        abort(415, "expected application/json")
+    try:
+        given = parse_json(request.get_data())
+    except ValueError as error:
+        abort(400, f"the body is not JSON: {error}")
     if not isinstance(given, dict):
         abort(422, "expected a JSON object")
     return given

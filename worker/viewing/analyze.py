@@ -10,49 +10,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from worker.analysis import sources
 from worker.analysis.cropping import Picture, decode
 from worker.analysis.pipeline import Pipeline
+from worker.analysis.sources import Source, is_video, read_image
 from worker.config import Config
 from worker.errors import ImageLost, UsageError
 from worker.record import Analysis, Record, build_record
 from worker.viewing.drawing import draw
-from worker.viewing.video import VIDEO_SUFFIXES, Video, VideoFile, is_video
+from worker.viewing.video import Video, VideoFile
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-
-
-@dataclass(frozen=True)
-class Source:
-    """An image or video file, and the name under which its annotated copy is written."""
-
-    path: Path
-    name: Path
+WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def find_files(paths: Iterable[Path], *, videos: bool = False) -> list[Source]:
-    """The files named, and the images in the folders named and below, each folder in order;
-    with ``videos`` those, too.
-
-    Raises UsageError for a path that is not there, or a folder without any.
-    """
-    suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) if videos else IMAGE_SUFFIXES
-    sources = []
-    for path in paths:
-        if path.is_dir():
-            inside = [
-                Source(file, file.relative_to(path))
-                for file in sorted(path.rglob("*"))
-                if file.suffix.lower() in suffixes and file.is_file()
-            ]
-            if not inside:
-                wanted = "image or video" if videos else "image"
-                raise UsageError(f"{path}: no {wanted} in this folder ({', '.join(suffixes)})")
-            sources += inside
-        elif path.is_file():
-            sources.append(Source(path, Path(path.name)))
-        else:
-            raise UsageError(f"{path}: there is no such file or folder")
-    return sources
+    """The sources that `worker.analysis.sources` finds."""
+    return list(sources.find_files(paths, videos=videos).sources)
 
 
 def expected_records(source: Source, config: Config, every: float) -> int:
@@ -67,7 +40,7 @@ def expected_records(source: Source, config: Config, every: float) -> int:
 
 
 def analyze_files(
-    sources: Iterable[Source],
+    files: Iterable[Source],
     config: Config,
     threshold: float,
     annotated: Path | None,
@@ -81,7 +54,7 @@ def analyze_files(
     drawn in. Raises UsageError where that cannot be written or the weights cannot be used.
     """
     analyzer = _Analyzer(config, Pipeline(config), threshold, every)
-    for source in sources:
+    for source in files:
         target = annotated / source.name if annotated else None
         if target and target.resolve() == source.path.resolve():
             raise UsageError(f"--annotated: {target} is the original; name another folder")
@@ -142,20 +115,8 @@ class _Analyzer:
             yield "", lost
 
 
-def read_image(path: Path, limit: int) -> bytes:
-    """An image file's bytes. Raises ImageLost where it cannot be read or has over ``limit``."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-    except OSError as error:
-        raise ImageLost("unreadable", f"cannot read it: {error.strerror}") from error
-    if len(content) > limit:
-        raise ImageLost("too_large", f"it has more than [server] max_image_bytes = {limit}")
-    return content
-
-
 def _write(path: Path, picture: Picture) -> None:
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
+    if path.suffix.lower() not in WRITTEN_SUFFIXES:
         path = path.with_name(path.name + ".png")
     encoded, content = cv2.imencode(path.suffix.lower(), picture)
     assert encoded

@@ -25,13 +25,14 @@ from worker.record import Box, Face
 from worker.viewing.drawing import draw, write
 from worker.viewing.latest import Latest
 from worker.viewing.video import Video, VideoFile
-from worker.web import DemoServer, guard
+from worker.web import WebServer, guard
 
 SEARCH_EVERY = 5  # frames
 SIDE = 32  # pixels: a followed face is shrunk to this
 REACH = 0.4  # of a face's side: how far it may move from one frame to the next
 ALIKE = 0.6  # correlation, -1..1, from which on it is the same face
 KEY_STOPS = (27, ord("q"))  # Esc
+MOST_REQUESTS = 40  # at once; each viewer of a page is one
 TITLE = "emotion worker (q: quit)"
 
 FindFaces = Callable[[Picture], tuple[Face, ...]]
@@ -258,7 +259,7 @@ def page(host: str, port: int) -> Iterator[Show]:
     """
     latest = Latest[bytes]()
     app = Flask(__name__, static_folder=None)
-    guard(app, "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'", host)
+    policy = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'"
 
     @app.get("/")
     def show_page() -> str:
@@ -283,7 +284,8 @@ def page(host: str, port: int) -> Iterator[Show]:
         latest.put(jpeg.tobytes())
         return True
 
-    with DemoServer(app, host=host, port=port) as server:
+    guarded = guard(app, policy, host=host)
+    with WebServer(guarded, host=host, port=port, threads=MOST_REQUESTS) as server:
         print(f"live on {server.url}; stop with Ctrl-C", flush=True)
         try:
             yield show

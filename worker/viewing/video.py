@@ -18,13 +18,7 @@ from worker.errors import ImageLost, Stop, UsageError
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when it is first used
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 USUAL_RATE = 25.0  # frames a second, where a source does not say or says nonsense
-
-
-def is_video(path: Path) -> bool:
-    """Whether the file's name says that it is a video."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 class Video:
