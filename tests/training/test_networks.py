@@ -1,64 +1,81 @@
-"""Every network, as it is built and as the worker calls it."""
+"""Every network as it is built: its size, its sizes, and what it refuses."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from worker.analysis.classification import Classifier, load_network
-from worker.analysis.cropping import normalise
-from worker.analysis.weights_file import Facts, save_weights
 from worker.errors import UsageError
-from worker.record import EMOTIONS
-from worker.training.networks import NETWORKS, build_network
+from worker.training.networks import NETWORKS, build_network, sizes_of
+from worker.training.networks.emotion_net import EmotionNet
 
-PARAMETERS = {"custom_net": 1_642_432, "vgg_net": 8_758_000}
-
-
-@pytest.fixture(params=sorted(NETWORKS))
-def weights(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Made-up weights, with batch norms that have seen something."""
-    torch.manual_seed(1)
-    network = build_network(request.param, len(EMOTIONS))
-    side = network.input_size
-    assert isinstance(side, int)
-    with torch.no_grad():
-        for _ in range(30):
-            network.train()(torch.randn(8, 1, side, side))
-    # Untrained networks give nearly the same to every face; this tells them apart.
-    last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-    last.weight.data *= 100
-    facts = Facts(
-        network=request.param,
-        classes=EMOTIONS,
-        input_size=side,
-        normalisation="per-face",
-        temperature=1.3,
-        training_command="made up",
-        validation_accuracy=0.1,
-    )
-    path = tmp_path / "w.safetensors"
-    save_weights(path, {name: value.numpy() for name, value in network.state_dict().items()}, facts)
-    return path
+PARAMETERS = {
+    "custom_net": 1_642_432,
+    "emotion_net": 1_057_544,
+    "emotion_net_small": 265_240,
+    "vgg_net": 8_758_000,
+}
+SMALL = {"channels": [8, 16], "blocks": [1, 2]}
 
 
-def test_the_compiled_network_gives_what_the_plain_one_gives(weights: Path) -> None:
-    classifier = Classifier(weights)
-    side = classifier.input_size
-    crops = np.random.default_rng(0).integers(0, 256, (7, side, side)).astype(np.uint8)
-    network, facts = load_network(weights)
-    with torch.inference_mode():
-        logits = network(normalise(torch.from_numpy(crops)))
-    plain = torch.softmax(logits / facts.temperature, dim=1).numpy()
-    assert np.allclose(classifier.classify(crops), plain, atol=1e-3)
-    assert np.ptp(plain, axis=0).max() > 0.02  # the faces are told apart at all
-    if facts.network in PARAMETERS:
-        assert classifier.parameters == pytest.approx(PARAMETERS[facts.network], rel=0.01)
+@pytest.mark.parametrize(
+    ("sizes", "parameters", "maps"),
+    [
+        ({}, 10_077, (16, 12, 12)),
+        ({"attention": False}, 9_888, (16, 12, 12)),
+        ({"stem_stride": 1}, 9_949, (16, 24, 24)),
+        ({"stem": 8}, 10_077, (16, 6, 6)),
+        ({"shortcut": "convolution"}, 10_461, (16, 12, 12)),
+    ],
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else "",
+)
+def test_a_member_of_the_family_has_the_sizes_that_were_asked_for(
+    sizes: dict[str, object], parameters: int, maps: tuple[int, int, int]
+) -> None:
+    network = build_network("emotion_net", 8, {**SMALL, **sizes}).eval()
+    assert isinstance(network, EmotionNet)
+    faces = torch.zeros(2, 1, 48, 48)
+    assert network(faces).shape == (2, 8)
+    assert network.features(faces).shape == (2, *maps)
+    assert sum(each.numel() for each in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_network_has_the_parameters_that_the_model_card_states(name: str) -> None:
+    network = build_network(name, 8)
+    count = sum(each.numel() for each in network.parameters())
+    assert count == pytest.approx(PARAMETERS[name], rel=0.01)
+
+
+def test_the_sizes_of_a_network_build_it_again() -> None:
+    for name in NETWORKS:
+        network = build_network(name, 8)
+        again = build_network(name, 8, sizes_of(network))
+        shapes = {key: value.shape for key, value in network.state_dict().items()}
+        assert {key: value.shape for key, value in again.state_dict().items()} == shapes
+
+
+def test_a_file_without_sizes_means_the_network_that_had_this_name_then() -> None:
+    before = sizes_of(build_network("emotion_net_small", 8, {}))
+    assert (before["channels"], before["attention"]) == ([32, 64, 128], True)
+    assert sizes_of(build_network("emotion_net_small", 8))["channels"] == [16, 48, 128]
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "says"),
+    [
+        ("emotion_net", {"channels": [8], "blocks": [1, 2]}, "one number for each stage"),
+        ("emotion_net", {"channels": [4], "blocks": [1]}, "channels must be 8 or more"),
+        ("emotion_net", {**SMALL, "shortcut": "none"}, "sizes of emotion_net: shortcut"),
+        ("emotion_net", {**SMALL, "depth": 3}, "sizes of emotion_net: depth"),
+        ("custom_net", SMALL, "custom_net has no sizes to choose"),
+    ],
+)
+def test_sizes_that_a_network_cannot_have_are_refused(
+    name: str, sizes: dict[str, object], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        build_network(name, 8, sizes)
 
 
 def test_an_unknown_network_is_named_with_those_there_are() -> None:
-    known = "custom_net, emotion_net, emotion_net_small, face_net, vgg_net"
-    with pytest.raises(UsageError, match=f"unknown network 'deep_net'; known: {known}"):
+    with pytest.raises(UsageError, match="unknown network 'deep_net'; known: custom_net, emotion"):
         build_network("deep_net", 8)

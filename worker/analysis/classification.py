@@ -25,7 +25,7 @@ def load_network(weights: Path) -> tuple[nn.Module, Facts]:
     Raises UsageError where the file is missing, damaged or does not fit its network.
     """
     state, facts = read_weights(weights)
-    network = build_network(facts.network, len(facts.classes))
+    network = build_network(facts.network, len(facts.classes), {})
     try:
         network.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
     except RuntimeError as error:

@@ -1,77 +1,128 @@
-"""Our own networks: residual blocks with squeeze-and-excitation, made for one CPU core.
+"""Our own networks: residual blocks, with channel attention or without, made for one CPU core.
 
-A stem of stride 2 makes the maps small at once, which is where Custom_net spends its time; blocks
-are those of He et al. 2016 with the channel attention of Hu et al. 2018. The sizes were chosen by
-the time for one face, not by the count of multiply-adds (emotion_net 69 M, emotion_net_small 28 M).
+A stem of stride 2 makes the maps small at once, which is where Custom_net spends its time. Blocks
+are those of He et al. 2016, the channel attention is that of Hu et al. 2018. One class makes the
+whole family; a member is a set of `Sizes`, and the sizes of a trained one are facts of its file.
 """
 
-from collections.abc import Sequence
+from typing import Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, conv2d
 
 SQUEEZE = 8  # channels for each that the attention sees
 DROPOUT = 0.2
 
 
-class EmotionNet(nn.Module):
-    """Gray faces to logits: ``blocks[i]`` residual blocks of ``channels[i]`` in each stage.
+class Sizes(BaseModel):
+    """One member of the family.
 
-    Input: float32 ``(batch, 1, 48, 48)``, normalised. Output: float32 logits ``(batch, classes)``.
+    ``blocks[i]`` residual blocks of ``channels[i]`` in stage i. ``attention``: squeeze-and-excite
+    in each block. ``stem_stride`` 2: a 5x5 convolution that halves the maps; 1: a 3x3 one that does
+    not. ``stem``: its channels, and then every stage halves the maps; 0: those of the first stage,
+    which then keeps the maps as they are. ``shortcut`` of a block that halves: ``pooled`` averages
+    2x2 pixels and then changes the channels, ``convolution`` does both at once, which is faster.
     """
 
-    input_size = 48
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def __init__(
-        self,
-        classes: int,
-        channels: Sequence[int] = (32, 80, 160),
-        blocks: Sequence[int] = (1, 2, 2),
-    ) -> None:
+    channels: tuple[int, ...]
+    blocks: tuple[int, ...]
+    attention: bool = True
+    stem: int = 0
+    stem_stride: Literal[1, 2] = 2
+    shortcut: Literal["pooled", "convolution"] = "pooled"
+
+    @model_validator(mode="after")
+    def _are_stages(self) -> "Sizes":
+        if len(self.channels) != len(self.blocks) or not self.channels:
+            raise ValueError("channels and blocks must have one number for each stage")
+        if min(self.channels) < SQUEEZE or min(self.blocks) < 1 or self.stem < 0:
+            raise ValueError(f"channels must be {SQUEEZE} or more, blocks 1 or more")
+        return self
+
+
+MEMBERS = {
+    "emotion_net": Sizes(channels=(32, 80, 160), blocks=(1, 2, 2)),
+    "emotion_net_small": Sizes(
+        channels=(16, 48, 128), blocks=(1, 1, 1), attention=False, shortcut="convolution"
+    ),
+    # Teachers, each dearer and better than the one before it.
+    "emotion_net_wide": Sizes(channels=(40, 96, 192), blocks=(1, 2, 2)),
+    "emotion_net_broad": Sizes(channels=(96, 192, 384), blocks=(2, 3, 3)),
+    "emotion_net_deep": Sizes(channels=(48, 96, 192, 320), blocks=(2, 3, 3, 3), stem_stride=1),
+    "emotion_net_large": Sizes(channels=(64, 128, 256, 384), blocks=(2, 2, 2, 2), stem_stride=1),
+    "face_net": Sizes(channels=(24, 48, 96), blocks=(1, 1, 1)),
+}
+# What a file without sizes means: emotion_net_small was another network before they were facts.
+BEFORE_SIZES = {**MEMBERS, "emotion_net_small": Sizes(channels=(32, 64, 128), blocks=(1, 1, 1))}
+
+
+class EmotionNet(nn.Module):
+    """Gray faces to logits.
+
+    Input: float32 ``(batch, 1, side, side)``, normalised; ``input_size`` is the side in pixels that
+    it is made for. Output: float32 logits ``(batch, classes)``.
+    """
+
+    def __init__(self, classes: int, sizes: Sizes, input_size: int = 48) -> None:
         super().__init__()
-        layers = [_convolution(1, channels[0], kernel=5, stride=2), nn.ReLU(inplace=True)]
-        width = channels[0]
-        for stage, (next_width, count) in enumerate(zip(channels, blocks, strict=True)):
+        self.sizes, self.input_size = sizes, input_size
+        width = sizes.stem or sizes.channels[0]
+        kernel = 5 if sizes.stem_stride == 2 else 3
+        layers = [_convolution(1, width, kernel, sizes.stem_stride), nn.ReLU(inplace=True)]
+        for stage, (channels, count) in enumerate(zip(sizes.channels, sizes.blocks, strict=True)):
             for number in range(count):
-                shrinks = stage > 0 and number == 0
-                layers.append(_Block(width, next_width, stride=2 if shrinks else 1))
-                width = next_width
+                halves = number == 0 and (stage > 0 or sizes.stem > 0)
+                layers.append(_Block(width, channels, 2 if halves else 1, sizes))
+                width = channels
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout(DROPOUT)
         self.head = nn.Linear(width, classes)
 
     def forward(self, faces: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.dropout(self.features(faces).mean(dim=(2, 3))))
+        features = adaptive_avg_pool2d(self.features(faces), 1).flatten(1)
+        logits: Tensor = self.head(self.dropout(features))
         return logits
 
 
-class EmotionNetSmall(EmotionNet):
-    """The same for crowds and small machines, at two fifths of the arithmetic."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__(classes, channels=(32, 64, 128), blocks=(1, 1, 1))
-
-
 class _Block(nn.Module):
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+    def __init__(self, channels_in: int, channels: int, stride: int, sizes: Sizes) -> None:
         super().__init__()
-        self.first = _convolution(channels_in, channels, kernel=3, stride=stride)
-        self.second = _convolution(channels, channels, kernel=3)
-        self.squeeze = nn.Linear(channels, channels // SQUEEZE)
-        self.excite = nn.Linear(channels // SQUEEZE, channels)
-        shortcut: list[nn.Module] = [nn.AvgPool2d(2)] if stride == 2 else []
-        if channels_in != channels:
-            shortcut.append(_convolution(channels_in, channels, kernel=1))
+        self.first = _convolution(channels_in, channels, 3, stride)
+        self.second = _convolution(channels, channels, 3)
+        self.squeeze = self.excite = None
+        if sizes.attention:
+            self.squeeze = nn.Linear(channels, channels // SQUEEZE)
+            self.excite = nn.Linear(channels // SQUEEZE, channels)
+        shortcut: list[nn.Module] = []
+        if stride == 2 and sizes.shortcut == "convolution":
+            shortcut.append(_convolution(channels_in, channels, 2, stride))
+        else:
+            if stride == 2:
+                shortcut.append(nn.AvgPool2d(2))
+            if channels_in != channels:
+                shortcut.append(_convolution(channels_in, channels, 1))
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, maps: Tensor) -> Tensor:
         inner = self.second(torch.relu(self.first(maps)))
-        weights = torch.sigmoid(self.excite(torch.relu(self.squeeze(inner.mean(dim=(2, 3))))))
-        return torch.relu(inner * weights[:, :, None, None] + self.shortcut(maps))
+        if self.squeeze is not None and self.excite is not None:
+            # As convolutions of one pixel: ONNX Runtime then never leaves its layout of channels.
+            weights = torch.relu(_dense(self.squeeze, adaptive_avg_pool2d(inner, 1)))
+            inner = inner * torch.sigmoid(_dense(self.excite, weights))
+        return torch.relu(inner + self.shortcut(maps))
+
+
+def _dense(layer: nn.Linear, pixel: Tensor) -> Tensor:
+    return conv2d(pixel, layer.weight[:, :, None, None], layer.bias)
 
 
 def _convolution(channels_in: int, channels: int, kernel: int, stride: int = 1) -> nn.Module:
+    padding = kernel // 2 if kernel % 2 else 0
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels, kernel, stride, padding=kernel // 2, bias=False),
+        nn.Conv2d(channels_in, channels, kernel, stride, padding=padding, bias=False),
         nn.BatchNorm2d(channels),
     )
