@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from worker.errors import UsageError
+from worker.record import EMOTIONS
 from worker.training.dataset import (
+    class_shares,
     face_labels,
     load_split,
     load_splits,
@@ -34,6 +36,12 @@ HAND_WORKED = [
     ([1, 1, 1, 1, 1, 1, 1, 1, 1, 1], -1, [0] * 8, False),
     ([0, 0, 0, 0, 0, 0, 0, 0, 0, 0], -1, [0] * 8, False),
 ]
+
+
+def test_the_share_of_a_class_is_that_of_the_faces_with_its_majority() -> None:
+    votes = np.array([cast for cast, _, _, _ in HAND_WORKED])  # majorities: 0, 1, 0, 6
+    shares = class_shares(EMOTIONS, votes)
+    assert shares == dict(zip(EMOTIONS, (0.5, 0.25, 0, 0, 0, 0, 0.25, 0), strict=True))
 
 
 @pytest.mark.parametrize(("votes", "label", "target", "usable"), HAND_WORKED)

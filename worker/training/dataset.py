@@ -202,6 +202,15 @@ def labels_for(classes: Sequence[str], votes: NDArray[np.int64]) -> NDArray[np.i
     return face_labels(votes) if tuple(classes) == FACE_CLASSES else majority_labels(votes)
 
 
+def class_shares(classes: Sequence[str], votes: NDArray[np.int64]) -> dict[str, float]:
+    """How often each class is the majority of votes ``(n, 10)``, fractions of those that have one:
+    what a network expects of faces that it has not looked at."""
+    labels = labels_for(classes, votes)
+    counts = np.bincount(labels[labels >= 0], minlength=len(classes))
+    shares = counts / max(counts.sum(), 1)
+    return {name: round(float(share), 4) for name, share in zip(classes, shares, strict=True)}
+
+
 def lesson_for(classes: Sequence[str], faces: Faces) -> Lesson:
     """What faces teach a network with these classes: emotions as voted, those of rare ones shown
     `REPEATS` times; or whether it is a face, which a part of one is not."""
