@@ -1,9 +1,54 @@
 """What every test needs."""
 
+import logging
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
 import worker.analysis.cropping  # noqa: F401 - before cv2: it sets OpenCV's pixel limit
+from tests.processes import Call
+from worker.cli import main
 
 # A slow machine is no failure: what is quick enough is shown by benchmarks.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
+
+
+@pytest.fixture
+def unchanged_process() -> Iterator[None]:
+    """What a command sets up for a process of its own is as before when the test ends."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    root, own = logging.getLogger(), logging.getLogger("worker")
+    before = root.handlers[:], root.level, own.level
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    root.handlers[:], own.level = before[0], before[2]
+    root.setLevel(before[1])
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    unchanged_process: None,
+) -> Call:
+    """See `tests.processes.Call`: the same as a process, and quicker."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        try:
+            code = main(arguments)
+        except SystemExit as end:  # --help, --version
+            code = int(end.code or 0)
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, said.out, said.err)
+
+    return call

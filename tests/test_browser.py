@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import skimage.data
 
-from tests.commands.test_cli import run_worker, start
 from tests.photographs import SAMPLES, encode
+from tests.processes import run_worker, start
 from worker.config import PROJECT
 from worker.database.kept_images import KeptImages
 from worker.record import Record

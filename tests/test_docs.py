@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.commands.test_cli import run_worker
 from tests.photographs import encode, picture
+from tests.processes import run_worker
 from worker.config import PROJECT
 from worker.database.database import Database
 from worker.database.reader import read_records

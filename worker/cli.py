@@ -9,63 +9,28 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn, Protocol, cast
+from types import ModuleType
+from typing import Any, NoReturn
 
 from worker import PROGRAM, __version__
-from worker.commands.common import (
-    EXIT_FAILED,
-    EXIT_REFUSED,
-    EXIT_UNREACHABLE,
-    EXIT_USAGE,
-    example,
-)
-from worker.errors import (
-    DiskRefuses,
-    RetryLater,
-    ServerRefuses,
-    Stop,
-    UsageError,
-    WorkerError,
-    package_missing,
-)
+from worker.errors import Stop, UsageError, WorkerError, package_missing
 from worker.hints import did_you_mean
 from worker.terminal import lost_output, open_streams, safe
 
 EXIT_INTERRUPTED = 128 + 2
 PURPOSE = "Pulls images from a server, finds faces, names their emotions, stores them."
 COMMANDS = (
-    "run",
-    "once",
-    "demo",
-    "demo-server",
-    "check",
-    "results",
-    "report",
-    "analyze",
-    "live",
-    "crop",
-    "label",
-    "train",
-    "evaluate",
-    "compare",
+    *("run", "once", "demo", "demo-server", "check", "results", "report", "analyze", "live"),
+    *("crop", "label", "train", "evaluate", "compare"),
 )
 
 
-class Command(Protocol):
-    """What a module of `worker.commands` offers."""
-
-    HELP: str
-    EXAMPLE: str
-
-    def add_flags(self, parser: argparse.ArgumentParser) -> None:
-        """Add what it takes beside `--help`."""
-
-    def run(self, options: argparse.Namespace) -> int:
-        """Do it; returns the exit code."""
-
-
 class Parser(argparse.ArgumentParser):
-    """One whose errors are ours, and so one line each."""
+    """One whose usage, example and errors are one line each."""
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("usage", "%(prog)s [options]")
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
@@ -74,52 +39,49 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code that README.md lists."""
     open_streams()
-    code = EXIT_FAILED
+    problem: WorkerError
     try:
         code = run_command(arguments)
         sys.stdout.flush()
         return code
     except WorkerError as error:
-        problem, code = str(error), exit_code(error)
+        problem = error
     except ModuleNotFoundError as error:
-        problem, code = str(package_missing(error)), EXIT_USAGE
+        problem = package_missing(error)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except OSError:
-        fault = lost_output()
-        if fault is None:
+    except OSError as error:
+        if not lost_output(error):
             raise
-        problem = f"cannot write to standard output: {fault}"
+        problem = Stop(f"cannot write to standard output: {error.strerror}")
     print(f"{PROGRAM}: {safe(problem)}", file=sys.stderr)
-    return code
+    return problem.exit_code
 
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run the command that the first argument names, or `run` if it names none."""
-    first, rest = (arguments[0], arguments[1:]) if arguments else ("run", ())
-    if first in ("-h", "--help", "--version"):
-        overview().parse_args([first])
-    if first.startswith("-"):  # `emotion-worker --url …` starts the daemon
-        first, rest = "run", arguments
-    if first not in COMMANDS:
-        raise UsageError(
-            f"there is no command {first}{did_you_mean(first, COMMANDS)} (see {PROGRAM} --help)"
-        )
-    command = find(first)
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("run", ())
+    if name in ("-h", "--help", "--version"):
+        overview().parse_args([name])
+    if name.startswith("-"):  # `emotion-worker --url …` starts the daemon
+        name, rest = "run", arguments
+    if name not in COMMANDS:
+        hint = did_you_mean(name, COMMANDS)
+        raise UsageError(f"there is no command {name}{hint} (see {PROGRAM} --help)")
+    command = find(name)
     parser = Parser(
-        prog=f"{PROGRAM} {first}",
-        usage="%(prog)s [options]",
-        formatter_class=argparse.RawDescriptionHelpFormatter,  # the example stays one line
+        prog=f"{PROGRAM} {name}",
         description=command.HELP,
-        epilog=example(command.EXAMPLE),
+        epilog=f"example: {PROGRAM} {command.EXAMPLE}",
     )
     command.add_flags(parser)
-    return command.run(parser.parse_args(rest))
+    code: int = command.run(parser.parse_args(rest))
+    return code
 
 
-def find(name: str) -> Command:
+def find(name: str) -> ModuleType:
     """The module of a command."""
-    return cast(Command, import_module(f"worker.commands.{name.replace('-', '_')}"))
+    return import_module(f"worker.commands.{name.replace('-', '_')}")
 
 
 def overview() -> argparse.ArgumentParser:
@@ -128,24 +90,8 @@ def overview() -> argparse.ArgumentParser:
     parser = Parser(
         prog=PROGRAM,
         usage="%(prog)s [COMMAND] [options]",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=f"{PURPOSE}\n\ncommands:\n" + "\n".join(lines),
+        description="\n".join((PURPOSE, "", "commands:", *lines)),
         epilog=f"`{PROGRAM} COMMAND --help` shows each command with an example.",
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     return parser
-
-
-def exit_code(error: WorkerError) -> int:
-    """The exit code of a command that this error ended."""
-    match error:
-        case Stop():
-            return error.exit_code
-        case ServerRefuses(status=401 | 403):
-            return EXIT_REFUSED
-        case ServerRefuses():
-            return EXIT_USAGE
-        case RetryLater() if not isinstance(error, DiskRefuses):
-            return EXIT_UNREACHABLE
-        case _:
-            return EXIT_FAILED

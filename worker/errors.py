@@ -5,7 +5,12 @@ Whoever raises one writes the message for a person: what went wrong, which key o
 
 
 class WorkerError(Exception):
-    """Root of the tree. Its text is shown to the user as it stands, without a traceback."""
+    """Root of the tree. Its text is shown to the user as it stands, without a traceback.
+
+    ``exit_code``: that of a command which this error ends.
+    """
+
+    exit_code = 1
 
 
 class RetryLater(WorkerError):
@@ -13,6 +18,8 @@ class RetryLater(WorkerError):
 
     ``wait`` is the number of seconds that the server asked for, or None for the usual back-off.
     """
+
+    exit_code = 3
 
     def __init__(self, message: str, *, wait: float | None = None) -> None:
         super().__init__(message)
@@ -30,6 +37,8 @@ class ServerBusy(RetryLater):
 class DiskRefuses(RetryLater):
     """Raised when the disk does not take a record: full, over quota, failing. Nothing is lost."""
 
+    exit_code = 1
+
 
 class ServerRefuses(RetryLater):
     """Raised when the server answers that we are wrong (401, 403, 404, 3xx): check worker.ini.
@@ -40,6 +49,7 @@ class ServerRefuses(RetryLater):
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
+        self.exit_code = 4 if status in (401, 403) else 2
 
 
 class ImageLost(WorkerError):
@@ -57,9 +67,7 @@ class ImageLost(WorkerError):
 
 
 class Stop(WorkerError):
-    """Raised when going on makes no sense until a person acts; the process ends with exit_code."""
-
-    exit_code = 1
+    """Raised when going on makes no sense until a person acts; the process ends."""
 
 
 class UsageError(Stop):

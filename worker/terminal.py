@@ -1,16 +1,20 @@
 """What a person sees: tables and progress bars on a terminal, plain lines in a pipe."""
 
+import errno
 import io
 import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # rich takes 60 ms, and the daemon needs none of it
     from rich.console import Console
     from rich.progress import Progress
+
+NO_ROOM = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 
 def open_streams() -> None:
@@ -37,17 +41,16 @@ def utf8_output() -> None:
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
-def lost_output() -> str | None:
-    """Why standard output takes nothing more (disk full, reader gone), or None if it does.
+def lost_output(error: OSError) -> bool:
+    """Whether this is about standard output, which takes nothing more (disk full, reader gone).
 
-    What could not be written is dropped: Python would complain of it once more at its end.
+    What could not be written is then dropped: Python would complain of it once more at its end.
     """
-    try:
-        sys.stdout.flush()
-    except OSError as error:
+    if error.filename is not None or error.errno not in NO_ROOM:
+        return False
+    with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return error.strerror
-    return None
+    return True
 
 
 def safe(text: object) -> str:

@@ -1,102 +1,99 @@
 """`check`: what it looks at, what it says to do, and what it never shows."""
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import worker.analysis.detection
+from tests.processes import Call
 from tests.scripted_server import Reply, ScriptedServer
-from worker.commands.check import check
-from worker.config import Config, load_config
-from worker.errors import WorkerError
+from worker.config import load_config
+from worker.errors import UsageError
 
 TOKEN = "s3cr3t-t0k3n"
 TEXT = {"Content-Type": "text/plain"}
+POSTS = ("--set", "server.results_path=/results")
 
 
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as scripted:
-        scripted.script("/threshold", Reply(body=b"0.2"))
-        yield scripted
+def lines(call: Call, *arguments: str) -> tuple[int, dict[str, tuple[str, str]]]:
+    """The exit code of `check`, and of each line what it is about, its state and its details."""
+    done = call("check", *arguments)
+    split = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+    return done.returncode, {what: (state, details) for state, what, details in split}
 
 
-def configured(folder: Path, url: str, *flags: str, token: str | None = None) -> Config:
-    environment = {"WORKER_SERVER_TOKEN": token} if token else {}
-    path = folder / "results.json"
-    return load_config(
-        environment=environment, flags=(f"server.url={url}", f"database.path={path}", *flags)
+def test_all_that_a_first_run_needs_is_tried_in_order(call: Call, server: ScriptedServer) -> None:
+    code, said = lines(call, "--url", server.url, *POSTS, "--set", "metrics.address=127.0.0.1:0")
+    assert code == 0
+    assert {what: state for what, (state, _) in said.items()} == {
+        "configuration": "ok",
+        "weights": "ok",
+        "database": "ok",
+        "metrics": "ok",
+        "server": "reachable",
+    }
+    assert "emotion_net" in said["weights"][1]
+    assert "GB free" in said["database"][1]
+    assert said["metrics"][1].startswith("http://127.0.0.1:")
+    assert "threshold 0.2; not tried: GET /image and POST /results" in said["server"][1]
+    assert all(
+        request.method == "OPTIONS" or request.path == "/threshold" for request in server.requests
     )
 
 
-def checked(config: Config) -> tuple[list[tuple[str, str, str]], list[WorkerError]]:
-    lines: list[tuple[str, str, str]] = []
-    errors = check(config, lambda *line: lines.append(line))
-    return lines, errors
-
-
-def test_all_that_a_first_run_needs_is_tried_in_order(
-    server: ScriptedServer, tmp_path: Path
-) -> None:
-    flags = ("metrics.address=127.0.0.1:0", "server.results_path=/results")
-    lines, errors = checked(configured(tmp_path, server.url, *flags))
-    assert not errors
-    assert [(state, what) for state, what, _ in lines] == [
-        ("ok", "weights"),
-        ("ok", "database"),
-        ("ok", "metrics"),
-        ("reachable", "server"),
-    ]
-    said = {what: details for _, what, details in lines}
-    assert "GB free" in said["database"]
-    assert said["metrics"].startswith("http://127.0.0.1:")
-    assert "threshold 0.2; results are posted to /results" in said["server"]
-    assert [request.path for request in server.requests] == ["/threshold"]
-
-
-def test_a_failure_says_what_to_do_and_the_rest_is_tried_all_the_same(tmp_path: Path) -> None:
+def test_a_failure_says_what_to_do_and_the_rest_is_tried_all_the_same(call: Call) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         flags = (f"metrics.address={port}", "database.path=/proc/nowhere/results.json")
-        lines, errors = checked(configured(tmp_path, "http://127.0.0.1:1", *flags))
-    said = {what: details for state, what, details in lines if state == "FAILED"}
-    assert [*said] == ["database", "metrics", "server"]
-    assert len(errors) == 3
-    assert "/proc/nowhere" in said["database"]
-    assert f"[metrics] address = 127.0.0.1:{port}" in said["metrics"]
-    assert "does the server run there, and is [server] url right?" in said["server"]
+        sets = [word for flag in flags for word in ("--set", flag)]
+        code, said = lines(call, "--url", "http://127.0.0.1:1", *sets)
+    failed = {what: details for what, (state, details) in said.items() if state == "FAILED"}
+    assert [*failed] == ["database", "metrics", "server"]
+    assert code == 5  # that of the first
+    assert "/proc/nowhere" in failed["database"]
+    assert f"[metrics] address = 127.0.0.1:{port}" in failed["metrics"]
+    assert "does the server run there, and is [server] url right?" in failed["server"]
+
+
+def test_the_exit_code_is_that_of_the_first_line_that_failed(
+    call: Call, server: ScriptedServer
+) -> None:
+    server.script("/threshold", Reply(403))
+    assert lines(call, "--url", server.url)[0] == 4
+    assert lines(call, "--url", "http://127.0.0.1:1")[0] == 3
+    wrong = ("--set", "classification.weights=none")
+    assert lines(call, "--url", "http://127.0.0.1:1", *wrong)[0] == 2
+    code, said = lines(call, "--set", "server.timeout=-1")
+    assert (code, [*said]) == (2, ["configuration"])
+    assert "[server] timeout = -1: must be" in said["configuration"][1]
 
 
 def test_a_detector_that_does_not_work_is_found_before_the_first_image_comes(
-    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Call, server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        worker.analysis.detection, "CASCADES", tmp_path
-    )  # as in OpenCV 5, which has none
-    lines, errors = checked(configured(tmp_path, server.url))
-    assert [what for state, what, _ in lines if state == "FAILED"] == ["weights"]
-    assert len(errors) == 1
+    # As in OpenCV 5, which has none.
+    monkeypatch.setattr(worker.analysis.detection, "CASCADES", tmp_path)
+    _, said = lines(call, "--url", server.url)
+    assert [what for what, (state, _) in said.items() if state == "FAILED"] == ["weights"]
 
 
 def test_the_token_is_used_and_never_shown(
-    server: ScriptedServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    call: Call, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = configured(tmp_path, server.url, token=TOKEN)
+    monkeypatch.setenv("WORKER_SERVER_TOKEN", TOKEN)
     for reply in (
         Reply(body=b"0.2"),
         Reply(401, f"not {TOKEN}".encode(), TEXT),
         Reply(200, TOKEN.encode(), TEXT),
     ):
         server.script("/threshold", reply)
-        lines, errors = checked(config)
+        done = call("check", "--url", server.url)
         assert server.requests[-1].headers["Authorization"] == f"Bearer {TOKEN}"
-        said = "".join(details for _, _, details in lines)
-        assert TOKEN not in f"{said}{errors}{config!r}{config.model_dump()}{capfd.readouterr()}"
+        assert TOKEN not in done.stdout + done.stderr
 
 
 def test_a_token_in_the_command_line_where_ps_shows_it_is_refused() -> None:
-    with pytest.raises(WorkerError, match="a token does not belong here") as raised:
+    with pytest.raises(UsageError, match="a token does not belong here") as raised:
         load_config(environment={}, flags=[f"server.token={TOKEN}"])
     assert TOKEN not in str(raised.value)

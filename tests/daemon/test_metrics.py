@@ -14,8 +14,8 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.commands.test_cli import run_worker
 from tests.daemon.test_scheduler import Daemon, configure, photograph
+from tests.processes import run_worker
 from tests.scripted_server import Reply, ScriptedServer
 from worker.config import PROJECT, load_config
 from worker.daemon import metrics as monitoring

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.test_cli import command, wait_for
+from tests.processes import command, wait_for
 from tests.scripted_server import Reply, ScriptedServer
 from worker.config import load_config
 from worker.daemon.reload import LIVE, merge

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.test_cli import command
+from tests.processes import command
 from tests.scripted_server import Reply, ScriptedServer
 from worker.daemon.systemd import alive, notify, watchdog_seconds
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.commands.test_cli import run_worker
 from tests.photographs import SAMPLES, encode
+from tests.processes import run_worker
 from tests.scripted_server import Reply, ScriptedServer
 from worker.analysis.cropping import decode
 from worker.database.database import Database

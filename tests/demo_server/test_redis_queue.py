@@ -8,8 +8,8 @@ import pytest
 import requests
 from redis import Redis
 
-from tests.commands.test_cli import run_worker
 from tests.demo_server.test_demo_server import JPEG, get, post, pull, record_of
+from tests.processes import run_worker
 from tests.redis_server import RedisServer, redis_server
 from worker.demo_server.app import create_app
 from worker.demo_server.redis_queue import RedisQueue

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.commands.test_cli import run_worker
 from tests.photographs import ASTRONAUT_FACE, SAMPLES, encode, overlap, picture
+from tests.processes import run_worker
 from worker.analysis.cropping import crop_face
 from worker.config import Config
 from worker.errors import Stop, UsageError

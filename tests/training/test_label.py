@@ -12,8 +12,8 @@ import pytest
 import requests
 from flask.testing import FlaskClient
 
-from tests.commands.test_cli import run_worker, start
 from tests.photographs import encode
+from tests.processes import run_worker, start
 from worker.errors import Stop, UsageError
 from worker.training.dataset import load_split, majority_labels
 from worker.training.label import LABEL_NAMES, Ballot, create_app

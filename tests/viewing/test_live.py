@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import requests
 
-from tests.commands.test_cli import command, run_worker, start
 from tests.photographs import overlap, picture
+from tests.processes import command, run_worker, start
 from tests.viewing.test_video import LIMIT, level, write
 from worker.analysis.cropping import Picture, decode
 from worker.errors import ImageLost, Stop, UsageError

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.commands.test_cli import run_worker
+from tests.processes import run_worker
 from worker.database.database import Database
 from worker.errors import DatabaseUnusable, Stop
 from worker.files import replace_file

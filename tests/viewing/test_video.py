@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.commands.test_cli import run_worker
 from tests.photographs import encode, picture
+from tests.processes import run_worker
 from worker.analysis.cropping import Picture
 from worker.errors import ImageLost, Stop, UsageError
 from worker.viewing.video import Video, VideoFile

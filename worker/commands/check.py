@@ -2,11 +2,11 @@
 
 import argparse
 import shutil
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from worker.commands.common import add_configuration, configure
 from worker.errors import ServerUnreachable, WorkerError
+from worker.terminal import safe
 
 if TYPE_CHECKING:
     from worker.config import Config
@@ -21,47 +21,40 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from worker.cli import exit_code
-    from worker.config import DEFAULT_FILE
-
+    """Try everything that a first run needs; the code is that of the first failure."""
     try:
         config = configure(options)
     except WorkerError as error:
         show("FAILED", "configuration", str(error))
-        return exit_code(error)
-    here = "worker.ini" if DEFAULT_FILE.is_file() else "defaults (there is no worker.ini here)"
-    show("ok", "configuration", str(options.config or here))
-    errors = check(config, show)
-    return exit_code(errors[0]) if errors else 0
-
-
-def show(state: str, what: str, details: str) -> None:
-    """Print a line of what was tried."""
-    from worker.terminal import safe
-
-    print(f"{state:<11}{what:<15}{safe(details)}")
-
-
-def check(config: "Config", show: Callable[[str, str, str], None]) -> list[WorkerError]:
-    """Try everything that a first run needs; ``show`` gets state, what, and details.
-
-    The image is never asked for: it would be taken from the server's queue. Returns the errors, in
-    order.
-    """
-    errors = []
+        return error.exit_code
+    show("ok", "configuration", describe(options))
+    codes = []
     metrics = [("ok", "metrics", check_metrics)] if config.metrics.address else []
-    for state, what, attempt in (
+    for good, what, attempt in (
         ("ok", "weights", check_weights),
         ("ok", "database", check_database),
         *metrics,
         ("reachable", "server", check_server),
     ):
         try:
-            show(state, what, attempt(config))
+            show(good, what, attempt(config))
         except WorkerError as error:
             show("FAILED", what, str(error))
-            errors.append(error)
-    return errors
+            codes.append(error.exit_code)
+    return codes[0] if codes else 0
+
+
+def show(state: str, what: str, details: str) -> None:
+    """Print one line of what was tried."""
+    print(f"{state:<11}{what:<15}{safe(details)}", flush=True)
+
+
+def describe(options: argparse.Namespace) -> str:
+    """Where the configuration came from."""
+    from worker.config import DEFAULT_FILE
+
+    here = DEFAULT_FILE if DEFAULT_FILE.is_file() else "defaults (there is no worker.ini here)"
+    return str(options.config or here)
 
 
 def check_weights(config: "Config") -> str:
@@ -80,7 +73,7 @@ def check_weights(config: "Config") -> str:
 
 def check_database(config: "Config") -> str:
     """Open it as the daemon does, for a moment."""
-    from worker.database.database import Database, parse_rotation
+    from worker.database import Database, parse_rotation
 
     path = config.database.path
     with Database(path, rotation=parse_rotation(config.database.rotate)) as database:
@@ -98,10 +91,13 @@ def check_metrics(config: "Config") -> str:
 
 
 def check_server(config: "Config") -> str:
-    """Ask for the threshold, which takes nothing from the server."""
+    """Ask for the threshold, and for the other paths only what they take: an image that is asked
+    for would be taken from the queue."""
     from worker.client.server_client import ServerClient
 
-    server = config.server
+    server, untried = config.server, [f"GET {config.server.image_path}"]
+    if server.results_path:
+        untried.append(f"POST {server.results_path}")
     client = ServerClient(server, config.worker.id)
     try:
         threshold = client.pull_threshold()
@@ -110,5 +106,5 @@ def check_server(config: "Config") -> str:
         raise ServerUnreachable(message) from error
     finally:
         client.close()
-    posts = f"posted to {server.results_path}" if server.results_path else "not posted"
-    return f"{server.url}: threshold {threshold:g}; results are {posts} ([server] results_path)"
+    posts = "" if server.results_path else "; results are not posted ([server] results_path)"
+    return f"{server.url}: threshold {threshold:g}; not tried: {' and '.join(untried)}{posts}"

@@ -1,13 +1,12 @@
-"""What several commands share: configuration, signals, kinds of values, exit codes."""
+"""What several commands share: configuration, signals, kinds of values."""
 
 import argparse
 import json
-import os
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from worker import PROGRAM
 from worker.errors import Stop
 from worker.hints import did_you_mean, fraction_hint
 from worker.record import EMOTIONS
@@ -15,8 +14,6 @@ from worker.record import EMOTIONS
 if TYPE_CHECKING:
     from worker.config import Config
     from worker.daemon.alarm import Alarm
-
-EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_DATABASE = 1, 2, 3, 4, 5
 
 
 def new_alarm(*, hangup: bool = False) -> "Alarm":
@@ -30,19 +27,16 @@ def new_alarm(*, hangup: bool = False) -> "Alarm":
 
 def add_configuration(parser: argparse.ArgumentParser, *, http: bool = False) -> None:
     """The flags of worker.ini; with ``http`` also those of a command that asks the server."""
-    group = parser.add_argument_group("configuration")
-    group.add_argument("--config", type=Path, metavar="FILE", help="instead of ./worker.ini")
+    add = parser.add_argument_group("configuration").add_argument
+    add("--config", type=Path, metavar="FILE", help="instead of ./worker.ini")
+    any_key: dict[str, Any] = {"dest": "set", "action": "append", "default": []}
+    add("--set", metavar="SECTION.KEY=VALUE", help="any key", **any_key)
     if http:
-        _short(group.add_argument, "--url", "URL", "server.url")
-        _short(group.add_argument, "--interval", "SECONDS", "worker.poll_interval")
-    name_value = "SECTION.KEY=VALUE"
-    group.add_argument("--set", action="append", default=[], metavar=name_value, help="any key")
-
-
-def _short(add: Callable[..., object], flag: str, metavar: str, key: str) -> None:
-    words = f"short for --set {key}={metavar}"
-    kind = f"{key}={{}}".format
-    add(flag, dest="set", action="append", default=[], type=kind, metavar=metavar, help=words)
+        words = "short for --set server.url=URL"
+        add("--url", type="server.url={}".format, metavar="URL", help=words, **any_key)
+        kind = "worker.poll_interval={}".format
+        words = "short for --set worker.poll_interval=SECONDS"
+        add("--interval", type=kind, metavar="SECONDS", help=words, **any_key)
 
 
 def load(options: argparse.Namespace) -> "Config":
@@ -55,6 +49,8 @@ def load(options: argparse.Namespace) -> "Config":
 def configure(options: argparse.Namespace) -> "Config":
     """The configuration with this command's flags; also sets up the log and OpenCV's pixel limit,
     which must stand before OpenCV is imported."""
+    import os
+
     from worker.config import PIXEL_LIMIT_VARIABLE
     from worker.log import configure_logging
 
@@ -64,48 +60,49 @@ def configure(options: argparse.Namespace) -> "Config":
     return config
 
 
-def example(words: str) -> str:
-    """The last line of a command's help."""
-    return f"example: {PROGRAM} {words}"
+def number(kind: type, low: float, high: float, unit: str = "") -> Callable[[str], Any]:
+    """What reads a flag's value: an ``int`` or ``float`` from ``low`` to ``high``."""
+    words = f"a {'whole ' if kind is int else ''}number from {low:.12g} to {high:.12g}{unit}"
+
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            hint = fraction_hint(value) if high == 1 else ""
+            raise argparse.ArgumentTypeError(f"{text} is not {words}{hint}")
+        return value
+
+    return read
 
 
-def fraction(text: str) -> float:
-    """A value of 0..1, such as a threshold."""
-    number = _number(text, "0 to 1")
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0 to 1{fraction_hint(number)}")
-    return number
-
-
-def positive(text: str) -> int:
-    """A count from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1")
-    return int(text)
-
-
-def seconds(text: str) -> float:
-    """A time in seconds, with or without the s."""
-    number = _number(text.removesuffix("s"), "seconds, such as 0.5")
-    if not 0.001 <= number <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0.001 to 86400 seconds")
-    return number
+fraction = number(float, 0, 1)
+count = number(int, 1, 1_000_000_000)
+port = number(int, 0, 65_535)
 
 
 def emotion(text: str) -> str:
     """One of the eight."""
     if text not in EMOTIONS:
-        known = ", ".join(EMOTIONS)
         hint = did_you_mean(text, EMOTIONS)
-        raise argparse.ArgumentTypeError(f"{text} is none of {known}{hint}")
+        raise argparse.ArgumentTypeError(f"{text} is not one of {', '.join(EMOTIONS)}{hint}")
     return text
 
 
-def _number(text: str, expected: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is no number ({expected})") from None
+def add_data(parser: argparse.ArgumentParser, data: str) -> None:
+    """The flags of what measures networks on labelled data."""
+    add = parser.add_argument
+    add("--data", type=Path, metavar="DIR", help=data, required=True)
+    add("--json", type=Path, metavar="OUT", help="also write the figures here")
+    add("--plots", type=Path, metavar="DIR", help="also draw them, as PNG files")
+
+
+def add_split(parser: argparse.ArgumentParser) -> None:
+    """The flags of what measures networks on faces with emotions."""
+    add_data(parser, "FER+ layout, or a folder for each emotion")
+    words = "default: FER2013Test; of data without splits, the faces held out"
+    parser.add_argument("--split", default="FER2013Test", help=words)
 
 
 def write_json(path: Path | None, figures: object) -> None:
@@ -115,13 +112,3 @@ def write_json(path: Path | None, figures: object) -> None:
             path.write_text(json.dumps(figures, indent=2) + "\n")
         except OSError as error:
             raise Stop(f"--json {path} cannot be written: {error.strerror}") from error
-
-
-def add_labelled(parser: argparse.ArgumentParser, data: str, *, split: bool = True) -> None:
-    """The flags of what measures networks on labelled data."""
-    parser.add_argument("--data", type=Path, metavar="DIR", help=data, required=True)
-    if split:
-        words = "default: FER2013Test; of data without splits, the faces held out"
-        parser.add_argument("--split", default="FER2013Test", help=words)
-    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures here")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw them, as PNG files")

@@ -3,18 +3,18 @@
 import argparse
 from pathlib import Path
 
-from worker.commands.common import add_configuration, add_labelled, configure, emotion, write_json
+from worker.commands.common import add_configuration, add_split, configure, emotion, write_json
 
 HELP = "several networks side by side on labelled data"
 EXAMPLE = "compare --data ferplus/ --split FER2013Valid --plots plots/"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    add_labelled(parser, "FER+ layout, or a folder for each emotion")
-    words = "default: all of weights/"
-    parser.add_argument("--weights", type=Path, nargs="+", metavar="FILE", help=words)
+    add_split(parser)
+    add = parser.add_argument
+    add("--weights", type=Path, nargs="+", metavar="FILE", help="default: all of weights/")
     words = "only faces of these; default: all"
-    parser.add_argument("--classes", type=emotion, nargs="+", default=(), help=words)
+    add("--classes", type=emotion, nargs="+", default=(), help=words)
     add_configuration(parser)
 
 

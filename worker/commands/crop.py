@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from worker.commands.common import EXIT_FAILED, add_configuration, configure
+from worker.commands.common import add_configuration, configure
 from worker.errors import UsageError
 
 HELP = "cut the faces out of images and folders, as training sees them"
@@ -12,11 +12,12 @@ EXAMPLE = "crop holiday/ --output faces/"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "%(prog)s [options] [SOURCE ...]"
+    parser.usage = "%(prog)s [SOURCE ...] [options]"
+    add = parser.add_argument
     words = "images and folders; default: [database] keep_images"
-    parser.add_argument("sources", type=Path, nargs="*", metavar="SOURCE", help=words)
+    add("sources", type=Path, nargs="*", metavar="SOURCE", help=words)
     words = "default: faces; may have some"
-    parser.add_argument("--output", type=Path, default=Path("faces"), metavar="DIR", help=words)
+    add("--output", type=Path, default=Path("faces"), metavar="DIR", help=words)
     add_configuration(parser)
 
 
@@ -39,4 +40,4 @@ def run(options: argparse.Namespace) -> int:
         f"{options.output}: {done.faces} new faces of {done.images} images, "
         f"{done.duplicates} near-duplicates left out, {len(done.bad)} images could not be read"
     )
-    return EXIT_FAILED if done.bad else 0
+    return 1 if done.bad else 0

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.commands.common import add_configuration, fraction, load, new_alarm
+from worker.commands.common import add_configuration, fraction, load, new_alarm, number, port
 from worker.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,18 +16,15 @@ LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "%(prog)s [options] [FOLDER ...]"
-    words = "whose images to hand out"
-    parser.add_argument("folders", type=Path, nargs="*", metavar="FOLDER", help=words)
-    parser.add_argument("--port", type=int, default=5000, help="0: a free one; default: 5000")
-    words = "0 to 1; default: 0.5, or what is in force in Redis"
-    parser.add_argument("--threshold", type=fraction, help=words)
-    words = "address to listen on; default: this machine alone"
-    parser.add_argument("--host", default="127.0.0.1", help=words)
-    words = "keep it in Redis, e.g. redis://127.0.0.1:6379/0"
-    parser.add_argument("--queue", metavar="URL", help=words)
-    words = "seconds until an image is handed on; default: 60"
-    parser.add_argument("--lease", type=float, default=60, metavar="SECONDS", help=words)
+    parser.usage = "%(prog)s [FOLDER ...] [options]"
+    add = parser.add_argument
+    add("folders", type=Path, nargs="*", metavar="FOLDER", help="of images to hand out")
+    add("--port", type=port, default=5000, help="0: a free one; default: 5000")
+    add("--threshold", type=fraction, help="0 to 1; default: 0.5, or what is in force in Redis")
+    add("--host", default="127.0.0.1", help="address to listen on; default: this machine alone")
+    add("--queue", metavar="URL", help="keep it in Redis, e.g. redis://127.0.0.1:6379/0")
+    words, kind = "seconds until an image is handed on; default: 60", number(float, 0.01, 1e6)
+    add("--lease", type=kind, default=60, metavar="SECONDS", help=words)
     add_configuration(parser)
 
 
@@ -44,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
             f"--host {options.host} lets other machines in: set {TOKEN_VARIABLE} or [server] "
             "token_file, here and for the workers"
         )
-    queue = _queue(options)
+    queue = new_queue(options)
     for folder in options.folders:
         load_folder(queue, folder)
     app = create_app(queue, token=token)
@@ -55,7 +52,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _queue(options: argparse.Namespace) -> "ImageQueue":
+def new_queue(options: argparse.Namespace) -> "ImageQueue":
+    """In Redis if --queue names one, else in memory."""
     if options.queue:
         from worker.demo_server.redis_queue import RedisQueue
 

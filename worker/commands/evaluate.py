@@ -3,16 +3,17 @@
 import argparse
 from pathlib import Path
 
+from worker import PROGRAM
 from worker.commands.common import (
     add_configuration,
-    add_labelled,
+    add_data,
+    add_split,
     configure,
-    example,
     fraction,
     write_json,
 )
 
-HELP = "measure a network on labelled data"
+HELP = "measure a network on labelled data: its emotions, or the faces that are found"
 EXAMPLE = "evaluate emotions --data ferplus/ --split FER2013Valid --json out.json --plots plots/"
 FACES_EXAMPLE = "evaluate faces --data DIR --set detection.profile=accurate --failures failures/"
 
@@ -20,28 +21,26 @@ FACES_EXAMPLE = "evaluate faces --data DIR --set detection.profile=accurate --fa
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s emotions|faces [options]"
     subjects = parser.add_subparsers(prog=parser.prog, metavar="SUBJECT", required=True)
-    words = "accuracy, calibration and speed"
-    usage = "%(prog)s [options]"
+    epilog = f"example: {PROGRAM} {EXAMPLE}"
     emotions = subjects.add_parser(
-        "emotions", help=words, usage=usage, description=words, epilog=example(EXAMPLE)
+        "emotions", help="accuracy, calibration and speed", epilog=epilog
     )
     emotions.set_defaults(measure=measure_emotions)
-    add_labelled(emotions, "FER+ layout, or a folder for each emotion")
+    add_split(emotions)
     emotions.add_argument("--weights", type=Path, metavar="FILE", help="default: worker.ini's")
     add_configuration(emotions)
 
     words = "how many faces are found, and how many of what is found are none"
-    faces = subjects.add_parser(
-        "faces", help=words, usage=usage, description=words, epilog=example(FACES_EXAMPLE)
-    )
+    epilog = f"example: {PROGRAM} {FACES_EXAMPLE}"
+    faces = subjects.add_parser("faces", help=words, epilog=epilog)
     faces.set_defaults(measure=measure_faces)
-    add_labelled(faces, "images/ and boxes.csv", split=False)
-    words = "pictures with what was missed or false"
-    faces.add_argument("--failures", type=Path, metavar="DIR", help=words)
+    add_data(faces, "images/ and boxes.csv")
+    add = faces.add_argument
+    add("--failures", type=Path, metavar="DIR", help="pictures with what was missed or false")
     words = "instead, write windows of these pictures to train face_net on"
-    faces.add_argument("--mine", type=Path, metavar="DIR", help=words)
+    add("--mine", type=Path, metavar="DIR", help=words)
     words = "mine only what face_net is wrong about by so much; default: 0"
-    faces.add_argument("--hard", type=fraction, default=0.0, help=words)
+    add("--hard", type=fraction, default=0.0, help=words)
     add_configuration(faces)
 
 

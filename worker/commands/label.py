@@ -3,16 +3,16 @@
 import argparse
 from pathlib import Path
 
-from worker.commands.common import new_alarm
+from worker.commands.common import new_alarm, port
 
 HELP = "a page on loopback to name the emotions of cropped faces"
 EXAMPLE = "label faces/ --port 5001"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "%(prog)s [options] DIR"
+    parser.usage = "%(prog)s DIR [options]"
     parser.add_argument("folder", type=Path, metavar="DIR", help="what `crop` wrote")
-    parser.add_argument("--port", type=int, default=5001, help="0: a free one; default: 5001")
+    parser.add_argument("--port", type=port, default=5001, help="0: a free one; default: 5001")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from worker.commands.common import add_configuration, configure, fraction, new_alarm
+from worker.commands.common import add_configuration, configure, fraction, new_alarm, port
 from worker.errors import UsageError
 
 HELP = "a camera or a video in real time: in a window, a file or a page"
@@ -11,23 +11,20 @@ EXAMPLE = "live --source 0 --serve 127.0.0.1:8080"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    words = "camera number, file or URL; default: 0"
-    parser.add_argument("--source", default="0", help=words)
-    parser.add_argument("--threshold", type=fraction, default=0.5, help="0 to 1; default: 0.5")
-    where = parser.add_mutually_exclusive_group()
-    words = "write it as FILE.mp4 instead"
-    where.add_argument("--output", type=Path, metavar="FILE", help=words)
+    add = parser.add_argument
+    add("--source", default="0", help="camera number, file or URL; default: 0")
+    add("--threshold", type=fraction, default=0.5, help="0 to 1; default: 0.5")
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--output", type=Path, metavar="FILE", help="write it as FILE.mp4 instead")
     words = "show it on a page instead (MJPEG)"
-    where.add_argument("--serve", type=address, metavar="HOST:PORT", help=words)
+    add("--serve", type=address, metavar="HOST:PORT", help=words)
     add_configuration(parser)
 
 
 def address(text: str) -> tuple[str, int]:
     """Host and port; a port alone is on loopback."""
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text} does not look like 127.0.0.1:8080")
-    return host or "127.0.0.1", int(port)
+    host, _, number = text.rpartition(":")
+    return host or "127.0.0.1", port(number)
 
 
 def run(options: argparse.Namespace) -> int:

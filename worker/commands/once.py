@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from worker.commands.common import EXIT_FAILED, add_configuration, configure, new_alarm
+from worker.commands.common import add_configuration, configure, new_alarm
 
 HELP = "drain what is there, try each owed post once, exit (for cron)"
 EXAMPLE = "once --url http://127.0.0.1:5000"
@@ -23,4 +23,4 @@ def run(options: argparse.Namespace) -> int:
         owed = run_once(config, alarm, analysts)
     if owed:
         print(f"{owed} results are still to post", file=sys.stderr)
-    return EXIT_FAILED if owed else 0
+    return 1 if owed else 0

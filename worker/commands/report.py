@@ -11,12 +11,11 @@ EXAMPLE = "report --since 2026-11-24 --output report.html"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--database", type=Path, metavar="FILE", nargs="+", help=SEVERAL)
-    parser.add_argument("--since", metavar="TIME", help=TIME)
+    add = parser.add_argument
+    add("--database", type=Path, metavar="FILE", nargs="+", help=SEVERAL)
+    add("--since", metavar="TIME", help=TIME)
     words = "default: report.html"
-    parser.add_argument(
-        "--output", type=Path, default=Path("report.html"), metavar="FILE", help=words
-    )
+    add("--output", type=Path, default=Path("report.html"), metavar="FILE", help=words)
     add_configuration(parser)
 
 
@@ -36,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     made = f"made {utc_now()}" + (f", records since {since.isoformat()}" if since else "")
     small = {}
     if config.database.keep_images:
-        from worker.viewing.thumbnails import thumbnails  # loads OpenCV and torch
+        from worker.viewing.thumbnails import thumbnails  # loads OpenCV
 
         small = thumbnails(totals.latest, config.database.keep_images)
     title = ", ".join(path.name for path in paths)
