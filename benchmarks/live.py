@@ -10,6 +10,7 @@ box of the full search is compared with the best one that `live` had for that fr
 import argparse
 import json
 import tempfile
+import time
 from pathlib import Path
 
 import cv2
@@ -20,8 +21,8 @@ from worker.analysis.detection import overlaps
 from worker.analysis.pipeline import Pipeline
 from worker.config import Config
 from worker.demo_server.sample_images import sample_images
-from worker.record import Box, Face
-from worker.viewing.live import file, play
+from worker.record import Box
+from worker.viewing.live import play, show_in_file
 from worker.viewing.video import Video, VideoFile
 
 WIDTH, HEIGHT, RATE = 640, 480, 30
@@ -36,9 +37,9 @@ def make_video(path: Path, frames: int) -> None:
     half = np.array([WIDTH / 2, HEIGHT])
     with VideoFile(path, RATE) as video:
         for number in range(frames):
-            time, halves = number / RATE, []
+            now, halves = number / RATE, []
             for which, person in enumerate(people):
-                turn = 2 * np.pi * time / (4 + which)  # seconds for one round
+                turn = 2 * np.pi * now / (4 + which)  # seconds for one round
                 scale = 0.9 + 0.15 * np.sin(turn / 2)
                 middle = half / 2 + (30 * np.cos(turn), 25 * np.sin(turn) + 40)
                 move = np.array([[scale, 0, 0], [0, scale, 0]])
@@ -57,14 +58,12 @@ def measure(frames: int, keep: Path | None) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "test.mp4")
         make_video(path, frames)
-        with Video(path, LIMIT) as video, file(keep or Path(folder, "out.mp4"), video.rate) as show:
-
-            def follow(faces: tuple[Face, ...]) -> None:
+        drawn, began = keep or Path(folder, "out.mp4"), time.perf_counter()
+        with Video(path, LIMIT) as video, show_in_file(drawn, video.rate) as show:
+            for picture, faces in play(video, pipeline.find_faces, 0.5, hurry=True):
                 boxes.append([face.box for face in faces])
-
-            _, rate = play(
-                video, pipeline.find_faces, 0.5, show, lambda: False, hurry=True, watch=follow
-            )
+                show(picture)
+        rate = len(boxes) / (time.perf_counter() - began)
         best, found = [], 0
         with Video(path, LIMIT) as video:
             for (_, picture), had in zip(video.frames(), boxes, strict=True):

@@ -20,7 +20,7 @@ from worker.config import PROJECT
 from worker.database.kept_images import KeptImages
 from worker.record import Record
 from worker.training.label import Ballot
-from worker.viewing.live import page as live_page
+from worker.viewing.live import show_on_page
 from worker.viewing.report import count_records, render
 from worker.viewing.thumbnails import thumbnails
 
@@ -236,7 +236,7 @@ def test_the_live_page_shows_its_picture(
     window: Window, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = np.full((120, 160, 3), 90, np.uint8)
-    with live_page("127.0.0.1", 0) as show:
+    with show_on_page("127.0.0.1", 0) as show:
         window.page.goto(capsys.readouterr().out.split()[2].rstrip(";"), wait_until="commit")
         for _ in range(100):
             show(shown)

@@ -8,8 +8,20 @@ from pathlib import Path
 from worker.errors import Stop, UsageError
 
 IMAGE_SUFFIXES = (  # of what decodes
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"),
-    *(".gif", ".avif", ".jp2", ".pgm", ".ppm", ".pbm", ".pnm"),
+    *(
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".pjpeg",
+        ".pjp",
+        ".png",
+        ".apng",
+        ".webp",
+        ".gif",
+        ".avif",
+    ),
+    *(".bmp", ".dib", ".tif", ".tiff"),
 )
 
 

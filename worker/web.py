@@ -124,10 +124,6 @@ class WebServer:
     def _serve(self) -> None:
         while not self._ended.is_set():
             wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
-        for channel in list(self._server.active_channels.values()):
-            channel.handle_close()  # wakes a thread that waits for a slow reader
-        self._server.task_dispatcher.shutdown()
-        wasyncore.close_all(self._map)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -136,6 +132,7 @@ class WebServer:
     def __exit__(self, *_: object) -> None:
         self._server.trigger.pull_trigger(self._ended.set)  # called in the server's thread
         self._thread.join()
-
-
-DemoServer = WebServer  # the commands' name for it until they are split
+        for channel in list(self._server.active_channels.values()):
+            channel.handle_close()  # wakes a thread that waits for a slow reader
+        self._server.task_dispatcher.shutdown()
+        wasyncore.close_all(self._map)

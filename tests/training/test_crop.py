@@ -10,16 +10,16 @@ import pytest
 from tests.photographs import ASTRONAUT_FACE, SAMPLES, encode, overlap, picture
 from tests.processes import run_worker
 from worker.analysis.cropping import crop_face
+from worker.analysis.sources import find_files
 from worker.config import Config
 from worker.errors import Stop, UsageError
 from worker.record import Box
 from worker.training.crop import COLUMNS, NEAR, Cropped, crop_faces, difference_hash
 from worker.training.dataset import load_split
-from worker.viewing.analyze import find_files
 
 
 def crop(source: Path, output: Path) -> Cropped:
-    return crop_faces(find_files([source]), Config(), output, lambda: None)
+    return crop_faces(find_files([source]).sources, Config(), output, lambda: None)
 
 
 def rows(output: Path) -> list[dict[str, str]]:

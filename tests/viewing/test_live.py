@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event, Thread
 
@@ -18,8 +19,8 @@ from tests.viewing.test_video import LIMIT, level, write
 from worker.analysis.cropping import Picture, decode
 from worker.errors import ImageLost, Stop, UsageError
 from worker.record import Box, Face
-from worker.viewing import live
-from worker.viewing.live import SEARCH_EVERY, Follower, newest, open_source, page, play
+from worker.viewing.follower import SEARCH_EVERY, Follower
+from worker.viewing.live import Tally, newest, open_source, play, show_on_page
 from worker.viewing.video import Video
 
 SCENE = np.random.default_rng(0).integers(0, 60, (240, 320), np.uint8)
@@ -80,15 +81,15 @@ def test_an_error_of_the_search_is_raised() -> None:
 
 
 class Clock:
-    """Stands in for the time module; nobody really waits."""
+    """Time that passes when a test says so."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
-    def sleep(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.now += seconds
 
 
@@ -97,33 +98,26 @@ class Clock:
     [(0.01, False, 20, 1.91), (0.3, False, 7, 2.1), (0.01, True, 20, 0.2), (0.3, True, 20, 6.0)],
 )
 def test_a_file_plays_at_its_own_speed_or_in_a_hurry(
-    work: float,
-    hurry: bool,
-    shown: int,
-    took: float,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    work: float, hurry: bool, shown: int, took: float, tmp_path: Path
 ) -> None:
-    clock = Clock()
-    monkeypatch.setattr(live, "time", clock)
-
-    def show(_: Picture) -> bool:
-        clock.now += work
-        return True
-
+    clock, count = Clock(), 0
     with Video(write(tmp_path / "a.mp4", [level(n) for n in range(20)]), LIMIT) as video:
-        count, rate = play(video, lambda _: (), 0.5, show, lambda: False, hurry=hurry)
+        for _ in play(video, lambda _: (), 0.5, hurry=hurry, clock=clock, sleep=clock.advance):
+            clock.advance(work)
+            count += 1
     assert count == shown
     assert clock.now == pytest.approx(took)
-    assert rate == pytest.approx(shown / took)
 
 
-def test_the_viewer_or_a_signal_ends_it(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.mp4", [level(n) for n in range(20)])
-    with Video(path, LIMIT) as video:
-        assert play(video, lambda _: (), 0.5, lambda _: False, lambda: False, hurry=True)[0] == 1
-    with Video(path, LIMIT) as video:
-        assert play(video, lambda _: (), 0.5, lambda _: True, lambda: True, hurry=True)[0] == 0
+def test_the_last_line_says_what_was_shown() -> None:
+    clock = Clock()
+    tally = Tally(clock)
+    assert tally.text() == "0 frames, 0.0 a second; no face"
+    happy = Face(box(0, 0), {"happiness": 0.9, "fear": 0.1})
+    for faces in ((happy,), (happy, happy), (), (Face(box(0, 0), {"fear": 0.6, "anger": 0.4}),)):
+        tally.add(faces)
+    clock.advance(2)
+    assert tally.text() == "4 frames, 2.0 a second; faces: happiness 75%, fear 25%"
 
 
 def test_of_a_camera_only_the_newest_frame_is_given() -> None:
@@ -148,9 +142,9 @@ def test_of_a_camera_only_the_newest_frame_is_given() -> None:
 def test_a_page_shows_the_newest_frame_and_can_be_a_source(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with page("127.0.0.1", 0) as show:
+    with show_on_page("127.0.0.1", 0) as show:
         url = capsys.readouterr().out.split()[2].rstrip(";")
-        assert "<img src=stream" in requests.get(url, timeout=10).text
+        assert '<img src="stream"' in requests.get(url, timeout=10).text
         strange = requests.get(url, timeout=10, headers={"Host": "evil.example"})
         assert strange.status_code == 403
         over = Event()
@@ -164,16 +158,31 @@ def test_a_page_shows_the_newest_frame_and_can_be_a_source(
         try:
             with open_source(f"{url}/stream", LIMIT) as video:
                 assert video.length is None
-                seen = [play(video, lambda _: (), 0.5, lambda _: False, lambda: False, hurry=False)]
+                shown, _ = next(play(video, lambda _: (), 0.5, hurry=False))
             with requests.get(f"{url}/stream", timeout=10, stream=True) as answer:
                 policy = answer.headers["Cross-Origin-Resource-Policy"]
                 part = answer.raw.read(2000).split(b"\r\n\r\n")[1]
         finally:
             over.set()
             showing.join()
-    assert seen[0][0] == 1
+    assert shown.shape == level(20).shape
     assert policy == "same-origin"
     assert part.startswith(b"\xff\xd8")
+
+
+def test_viewers_beyond_the_usual_do_not_hold_up_the_page(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with show_on_page("127.0.0.2", 0) as show, ExitStack() as stack:
+        url = capsys.readouterr().out.split()[2].rstrip(";")
+        show(level(20))
+        for _ in range(10):
+            viewer = requests.get(f"{url}/stream", stream=True, timeout=30)
+            stack.enter_context(viewer)
+            assert viewer.raw.read(2) == b"--"
+        assert requests.get(url, timeout=30).status_code == 200
+        evil = requests.get(url, timeout=30, headers={"Host": "evil.example"})
+        assert evil.status_code == 403
 
 
 def test_a_source_that_is_none_is_named(tmp_path: Path) -> None:
@@ -196,6 +205,7 @@ def test_the_command_writes_a_video_with_the_faces_drawn_in(tmp_path: Path) -> N
     write(tmp_path / "a.mp4", [person] * 12)
     done = run_worker(tmp_path, "live", "--source", "a.mp4", "--output", "b.mp4")
     assert (done.returncode, done.stdout.split()[:2]) == (0, ["12", "frames,"]), done.stderr
+    assert "; faces: happiness 100%" in done.stdout
     with Video(tmp_path / "b.mp4", LIMIT) as video:
         drawn = [each for _, each in video.frames()]
     assert len(drawn) == 12

@@ -33,22 +33,23 @@ def seconds(text: str) -> Any:
 
 def run(options: argparse.Namespace) -> int:
     config = configure(options)
+    from worker.analysis.sources import find_files
     from worker.database import Database
     from worker.terminal import progress_bar, show_table, utf8_output
-    from worker.viewing.analyze import analyze_files, expected_records, find_files
+    from worker.viewing.analyze import analyze_files, expected_records
     from worker.viewing.results import table_rows
 
     if options.json:
         utf8_output()
-    sources = find_files(options.paths, videos=True)
-    total = sum(expected_records(source, config, options.every) for source in sources)
+    found = find_files(options.paths, videos=True)
+    total = sum(expected_records(source, config, options.every) for source in found.sources)
     records = []
     with ExitStack() as stack:
         into = stack.enter_context(Database(options.database)) if options.database else None
         progress = stack.enter_context(progress_bar())
         task = progress.add_task("analysing", total=total)
         flags = (options.threshold, options.annotated, options.every)
-        for record in analyze_files(sources, config, *flags):
+        for record in analyze_files(found.sources, config, *flags):
             if into:
                 into.append(record)
             if options.json:
@@ -58,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
     if not options.json:
         rows = [row[1:] for row in table_rows(records)]
         show_table("", ("file", "threshold", "faces"), rows)
+    if found.passed_over:
+        print(f"passed over: {found.passed_over} files that are no images", file=sys.stderr)
     failed = sum("error" in record for record in records)
     if failed:
         print(f"{failed} of {len(records)} could not be analysed", file=sys.stderr)

@@ -26,18 +26,19 @@ def run(options: argparse.Namespace) -> int:
     kept = config.database.keep_images
     if not options.sources and not kept:
         raise UsageError("crop: name images or folders, or set [database] keep_images")
+    from worker.analysis.sources import find_files
     from worker.terminal import progress_bar, safe
     from worker.training.crop import crop_faces
-    from worker.viewing.analyze import find_files
 
-    sources = find_files(options.sources or [kept])
+    found = find_files(options.sources or [kept])
     with progress_bar() as progress:
-        task = progress.add_task("cropping", total=len(sources))
-        done = crop_faces(sources, config, options.output, lambda: progress.advance(task))
+        task = progress.add_task("cropping", total=len(found.sources))
+        done = crop_faces(found.sources, config, options.output, lambda: progress.advance(task))
     for path, message in done.bad:
         print(f"{safe(path)}: {message}", file=sys.stderr)
     print(
         f"{options.output}: {done.faces} new faces of {done.images} images, "
-        f"{done.duplicates} near-duplicates left out, {len(done.bad)} images could not be read"
+        f"{done.duplicates} near-duplicates left out, {len(done.bad)} images could not be read, "
+        f"{found.passed_over} other files passed over"
     )
     return 1 if done.bad else 0

@@ -32,9 +32,10 @@ def run(options: argparse.Namespace) -> int:
     alarm, config = new_alarm(), configure(options)
     from rich.console import Console
 
+    from worker.analysis.sources import find_files
     from worker.demo_server.sample_images import sample_images
     from worker.terminal import save_svg, show_table
-    from worker.viewing.analyze import analyze_files, find_files
+    from worker.viewing.analyze import analyze_files
     from worker.viewing.results import table_rows
 
     images, drawn = options.output / "images", options.output / "annotated"
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     samples = sample_images()
     write_samples(samples, images)
     received, recorded = work(config, alarm, samples, database)
-    for _ in analyze_files(find_files([images]), config, THRESHOLDS[0], drawn):
+    for _ in analyze_files(find_files([images]).sources, config, THRESHOLDS[0], drawn):
         pass
     svg = bool(options.svg)
     console = Console(record=svg, force_terminal=svg or None, width=110 if svg else None)
@@ -83,10 +84,10 @@ def work(
     from worker.database import read_records
     from worker.demo_server.app import create_app
     from worker.demo_server.image_queue import MemoryQueue
-    from worker.web import DemoServer
+    from worker.web import WebServer
 
     queue, half = MemoryQueue(threshold=THRESHOLDS[0]), len(samples) // 2
-    with Analysts(config) as analysts, DemoServer(create_app(queue)) as server:
+    with Analysts(config) as analysts, WebServer(create_app(queue)) as server:
         sections = {
             "server": ServerConfig(url=server.url, results_path="/results"),
             "database": DatabaseConfig(path=database),

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.commands.common import add_configuration, fraction, load, new_alarm, number, port
+from worker.commands.common import add_configuration, configure, fraction, new_alarm, number, port
 from worker.errors import UsageError
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 HELP = "the reference Flask server alone"
 EXAMPLE = "demo-server pictures/ --port 5000 --threshold 0.3"
+PATHS = "GET /image, GET and PUT /threshold, POST and GET /results, POST /images"
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -33,20 +34,20 @@ def run(options: argparse.Namespace) -> int:
     from worker.client.bearer_token import read_token
     from worker.config import TOKEN_VARIABLE
     from worker.demo_server.app import create_app, load_folder
-    from worker.web import DemoServer
+    from worker.web import WebServer
 
-    token = read_token(load(options).server)
+    token = read_token(configure(options).server)
     if token is None and options.host not in LOOPBACK:
         raise UsageError(
             f"--host {options.host} lets other machines in: set {TOKEN_VARIABLE} or [server] "
             "token_file, here and for the workers"
         )
     queue = new_queue(options)
-    for folder in options.folders:
-        load_folder(queue, folder)
+    count = sum(load_folder(queue, folder) for folder in options.folders)
     app = create_app(queue, token=token)
-    with DemoServer(app, host=options.host, port=options.port) as server:
-        print(f"serving on {server.url}; stop with Ctrl-C", flush=True)
+    with WebServer(app, host=options.host, port=options.port) as server:
+        print(f"serving on {server.url}; stop with Ctrl-C")
+        print(f"{count} images, threshold {queue.threshold:g}; {PATHS}", flush=True)
         while not alarm.stop_requested:
             alarm.wait(3600)
     return 0

@@ -20,10 +20,10 @@ def run(options: argparse.Namespace) -> int:
     from worker.terminal import show_table
     from worker.training.agreement import agreement_rows
     from worker.training.label import Ballot, create_app
-    from worker.web import DemoServer
+    from worker.web import WebServer
 
     with Ballot(options.folder) as ballot:
-        with DemoServer(create_app(ballot), port=options.port) as server:
+        with WebServer(create_app(ballot), port=options.port) as server:
             print(f"label faces on {server.url}; stop with Ctrl-C", flush=True)
             while not alarm.stop_requested:
                 alarm.wait(3600)

@@ -1,6 +1,7 @@
 """`live`: a camera or a video in real time."""
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 
 from worker.commands.common import add_configuration, configure, fraction, new_alarm, port
@@ -37,17 +38,20 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--output {output} is the source; name another file")
     with live.open_source(options.source, config.server.max_image_pixels) as video:
         if output:
-            sink = live.file(output, video.rate)
+            sink = live.show_in_file(output, video.rate)
+        elif options.serve:
+            sink = live.show_on_page(*options.serve)
         else:
-            sink = live.page(*options.serve) if options.serve else live.window()
-        with sink as show:
-            shown, rate = live.play(
-                video,
-                Pipeline(config).find_faces,
-                options.threshold,
-                show,
-                lambda: alarm.stop_requested,
-                hurry=output is not None,
-            )
-    print(f"{shown} frames, {rate:.1f} a second")
+            sink = live.show_in_window()
+        find_faces, tally = Pipeline(config).find_faces, live.Tally()
+        hurry = output is not None
+        with (
+            sink as show,
+            closing(live.play(video, find_faces, options.threshold, hurry=hurry)) as frames,
+        ):
+            for picture, faces in frames:
+                tally.add(faces)
+                if not show(picture) or alarm.stop_requested:
+                    break
+    print(tally.text())
     return 0

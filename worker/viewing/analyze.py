@@ -1,16 +1,16 @@
-"""`analyze`: images, videos and folders of them without a server; prints what is found, draws and
-stores it."""
+"""`analyze`: images, videos and folders of them without a server; finds faces, and draws them."""
 
+import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from worker.analysis import sources
 from worker.analysis.cropping import Picture, decode
 from worker.analysis.pipeline import Pipeline
 from worker.analysis.sources import Source, is_video, read_image
@@ -20,12 +20,10 @@ from worker.record import Analysis, Record, build_record
 from worker.viewing.drawing import draw
 from worker.viewing.video import Video, VideoFile
 
-WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-
-
-def find_files(paths: Iterable[Path], *, videos: bool = False) -> list[Source]:
-    """The sources that `worker.analysis.sources` finds."""
-    return list(sources.find_files(paths, videos=videos).sources)
+# Of copies; what cannot be written in its own form gets the first one.
+VIDEO_SUFFIXES = (".mp4",)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".dib", ".tif", ".tiff")
+LONGEST_NAME = 255  # bytes, on the usual file systems
 
 
 def expected_records(source: Source, config: Config, every: float) -> int:
@@ -40,7 +38,7 @@ def expected_records(source: Source, config: Config, every: float) -> int:
 
 
 def analyze_files(
-    files: Iterable[Source],
+    sources: Sequence[Source],
     config: Config,
     threshold: float,
     annotated: Path | None,
@@ -51,15 +49,13 @@ def analyze_files(
     ``clip.mp4#12.500s``.
 
     ``threshold``: 0..1. ``annotated``: folder for copies with boxes, emotions and probabilities
-    drawn in. Raises UsageError where that cannot be written or the weights cannot be used.
+    drawn in. Raises UsageError when that cannot be written or the weights cannot be used.
     """
+    copies = place_copies(sources, annotated) if annotated else [None] * len(sources)
     analyzer = _Analyzer(config, Pipeline(config), threshold, every)
-    for source in files:
-        target = annotated / source.name if annotated else None
-        if target and target.resolve() == source.path.resolve():
-            raise UsageError(f"--annotated: {target} is the original; name another folder")
+    for source, copy in zip(sources, copies, strict=True):
         analyze = analyzer.video if is_video(source.path) else analyzer.image
-        for place, outcome in analyze(source.path, target):
+        for place, outcome in analyze(source.path, copy):
             yield build_record(
                 file_name=f"{source.path}{place}",
                 threshold=threshold,
@@ -70,38 +66,69 @@ def analyze_files(
             )
 
 
+def place_copies(sources: Sequence[Source], folder: Path) -> list[Path]:
+    """Where the annotated copy of each source goes in ``folder``: no two to the same place, also
+    where upper and lower case are one; with a suffix that can be written, and no name too long.
+
+    Raises UsageError if a copy would replace one of the sources.
+    """
+    originals = {source.path.resolve() for source in sources}
+    taken: set[str] = set()
+    copies = []
+    for source in sources:
+        for number in count(1):
+            copy = folder / source.name.with_name(_copy_name(source.path, number))
+            if str(copy).casefold() not in taken:
+                break
+        if copy.resolve() in originals:
+            raise UsageError(f"--annotated: {copy} is the original; name another folder")
+        taken.add(str(copy).casefold())
+        copies.append(copy)
+    return copies
+
+
+def _copy_name(path: Path, number: int) -> str:
+    written = VIDEO_SUFFIXES if is_video(path) else IMAGE_SUFFIXES
+    stem, suffix = path.stem, path.suffix
+    if suffix.lower() not in written:
+        stem, suffix = path.name, written[0]
+    end = f"-{number}{suffix}" if number > 1 else suffix
+    room = LONGEST_NAME - len(os.fsencode(end))
+    if len(os.fsencode(stem)) > room:
+        stem = os.fsencode(stem)[:room].decode(errors="ignore")
+    return stem + end
+
+
 @dataclass(frozen=True)
 class _Analyzer:
     """Gives place and outcome of an image (place: none) or of the sampled frames of a video;
-    ``target``: where to write it with its faces drawn in."""
+    ``copy``: where to write it with its faces drawn in."""
 
     config: Config
     pipeline: Pipeline
     threshold: float
     every: float
 
-    def image(self, path: Path, target: Path | None) -> Iterator[tuple[str, Analysis | ImageLost]]:
+    def image(self, path: Path, copy: Path | None) -> Iterator[tuple[str, Analysis | ImageLost]]:
         try:
             content = read_image(path, self.config.server.max_image_bytes)
             analysis = self.pipeline.analyze(content)
-            if target:
-                _write(target, draw(decode(content, color=True), analysis.faces, self.threshold))
+            if copy:
+                _write(copy, draw(decode(content, color=True), analysis.faces, self.threshold))
             yield "", analysis
         except ImageLost as lost:
             yield "", lost
 
-    def video(self, path: Path, target: Path | None) -> Iterator[tuple[str, Analysis | ImageLost]]:
+    def video(self, path: Path, copy: Path | None) -> Iterator[tuple[str, Analysis | ImageLost]]:
         """Also what is wrong with the file, at its end.
 
         The annotated video has just the sampled frames, each for as long as it stands for, so that
         every box is one that was found.
         """
-        if target and target.suffix.lower() != ".mp4":
-            target = target.with_name(f"{target.name}.mp4")
         try:
             with Video(path, self.config.server.max_image_pixels) as video:
                 rate = min(video.rate, 1 / self.every)
-                with VideoFile(target, rate) if target else nullcontext() as output:
+                with VideoFile(copy, rate) if copy else nullcontext() as output:
                     for seconds, picture in video.frames(self.every):
                         started = time.perf_counter()
                         gray = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
@@ -116,8 +143,6 @@ class _Analyzer:
 
 
 def _write(path: Path, picture: Picture) -> None:
-    if path.suffix.lower() not in WRITTEN_SUFFIXES:
-        path = path.with_name(path.name + ".png")
     encoded, content = cv2.imencode(path.suffix.lower(), picture)
     assert encoded
     try:

@@ -1,125 +1,46 @@
-"""`live`: a camera or video in real time, with what its faces show, in a window, a file or a page.
-
-A full search takes longer than a frame lasts. So every SEARCH_EVERY-th frame is searched and
-classified in a thread of its own, and between these the boxes follow their faces, each by looking
-for the same pixels nearby. A face that is not found again has no box until the next search.
-"""
+"""`live`: a camera or video in real time, with its faces, in a window, a file or a page."""
 
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Condition
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
-from flask import Flask, Response
 
 from worker.analysis.cropping import Picture
 from worker.errors import ImageLost, Stop, UsageError
-from worker.record import Box, Face
+from worker.record import Face
 from worker.viewing.drawing import draw, write
-from worker.viewing.latest import Latest
+from worker.viewing.follower import FindFaces, Follower
 from worker.viewing.video import Video, VideoFile
-from worker.web import WebServer, guard
 
-SEARCH_EVERY = 5  # frames
-SIDE = 32  # pixels: a followed face is shrunk to this
-REACH = 0.4  # of a face's side: how far it may move from one frame to the next
-ALIKE = 0.6  # correlation, -1..1, from which on it is the same face
 KEY_STOPS = (27, ord("q"))  # Esc
-MOST_REQUESTS = 40  # at once; each viewer of a page is one
 TITLE = "emotion worker (q: quit)"
+MOST_REQUESTS = 40  # at once; each viewer of a page is one
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>emotion worker: live</title><link rel="icon" href="data:,">
+<style>
+body { margin: 0; background: #222; }
+img { display: block; width: 100vw; height: 100vh; height: 100dvh; object-fit: contain; }
+</style>
+<img src="stream" alt="the live picture, faces and their emotions drawn in">
+"""
 
-FindFaces = Callable[[Picture], tuple[Face, ...]]
+T = TypeVar("T")
 Show = Callable[[Picture], bool]  # shows a frame; False: the viewer has seen enough
 
 
-@dataclass(frozen=True)
-class _Track:
-    """A face and how its pixels looked when it was found."""
-
-    face: Face
-    template: Picture
-
-
-class Follower:
-    """Gives the faces of each frame in turn; a context manager. ``find_faces`` is called in another
-    thread, one frame at a time, and its result is taken up SEARCH_EVERY frames later: what comes
-    out does not depend on how fast the machine is.
-    """
-
-    def __init__(self, find_faces: FindFaces) -> None:
-        self._find_faces = find_faces
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="faces")
-        self._search: Future[tuple[Face, ...]] | None = None
-        self._since: list[Picture] = []  # the frame that is searched, and those after it
-        self._tracks: list[_Track] = []
-
-    def step(self, gray: Picture) -> tuple[Face, ...]:
-        """The faces of the next frame, uint8 ``(height, width)``. Raises what find_faces raises."""
-        self._since.append(gray)
-        if self._search is None or len(self._since) > SEARCH_EVERY:
-            first = self._search is None
-            if self._search is not None:
-                searched, *after = self._since
-                self._tracks = [_track(searched, face) for face in self._search.result()]
-                for each in after:
-                    self._follow(each)
-            self._search = self._thread.submit(self._find_faces, gray)
-            self._since = [gray]
-            if first:  # nothing to show yet: wait for it
-                self._tracks = [_track(gray, face) for face in self._search.result()]
-        else:
-            self._follow(gray)
-        return tuple(track.face for track in self._tracks)
-
-    def _follow(self, gray: Picture) -> None:
-        moved = [_find_again(gray, track) for track in self._tracks]
-        self._tracks = [track for track in moved if track is not None]
-
-    def __enter__(self) -> "Follower":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.shutdown()
-
-
-def _track(gray: Picture, face: Face) -> _Track:
-    box = face.box
-    return _Track(face, _shrunk(gray[box.y1 : box.y2, box.x1 : box.x2], SIDE, SIDE))
-
-
-def _find_again(gray: Picture, track: _Track) -> _Track | None:
-    """The track moved to where its pixels are now; None where they are not found nearby."""
-    box = track.face.box
-    width, height = box.x2 - box.x1, box.y2 - box.y1
-    left, top = max(0, box.x1 - round(REACH * width)), max(0, box.y1 - round(REACH * height))
-    around = gray[top : box.y2 + round(REACH * height), left : box.x2 + round(REACH * width)]
-    across, down = width / SIDE, height / SIDE  # pixels of the frame in one of the shrunk one
-    small = _shrunk(around, round(around.shape[1] / across), round(around.shape[0] / down))
-    if small.shape[0] < SIDE or small.shape[1] < SIDE:
-        return None
-    _, alike, _, (x, y) = cv2.minMaxLoc(
-        cv2.matchTemplate(small, track.template, cv2.TM_CCOEFF_NORMED)
-    )
-    if not alike >= ALIKE:
-        return None
-    x1, y1 = left + round(x * across), top + round(y * down)
-    return replace(track, face=replace(track.face, box=Box(x1, y1, x1 + width, y1 + height)))
-
-
-def _shrunk(gray: Picture, width: int, height: int) -> Picture:
-    resized = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)
-    return resized.astype(np.uint8, copy=False)
-
-
 def open_source(source: str, max_pixels: int) -> Video:
-    """A camera's number, a file, or an address with ``://``. Raises Stop where it does not open."""
+    """A camera's number, a file, or an address with ``://``. Raises Stop when it does not open."""
     place: Path | str | int = Path(source)
     if source.isdecimal():
         place = int(source)
@@ -137,54 +58,93 @@ def play(
     video: Video,
     find_faces: FindFaces,
     threshold: float,
-    show: Show,
-    stop: Callable[[], bool],
     *,
     hurry: bool,
-    watch: Callable[[tuple[Face, ...]], None] = lambda _: None,
-) -> tuple[int, float]:
-    """Show each frame with its faces until the video ends, ``show`` or ``stop`` says so.
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Generator[tuple[Picture, tuple[Face, ...]], None, None]:
+    """Give each frame with its faces drawn in, and these, when it is due.
 
-    A file plays at its own speed, leaving out frames where the machine is too slow; with ``hurry``
-    as fast as it goes, each frame of it. Of a camera always the newest frame is shown. ``watch`` is
-    given the faces of each frame.
-
-    Returns how many frames were shown, and how many a second. Raises Stop where a file cannot be
-    read to its end, or a camera ends.
+    A file plays at its own speed, leaving out frames when the machine is too slow; with ``hurry``
+    as fast as it goes, each frame of it. Of a camera always the newest frame comes. ``clock`` and
+    ``sleep``: in seconds. Raises Stop when a file cannot be read to its end, or a camera ends.
     """
     endless = video.length is None
+    begun, times = clock(), deque[float](maxlen=30)
     frames = newest(video.frames()) if endless and not hurry else video.frames()
-    begun = time.monotonic()
-    times: deque[float] = deque(maxlen=30)
-    shown = 0
-    with Follower(find_faces) as follower:
+    with closing(frames), Follower(find_faces) as follower:
         try:
             for seconds, picture in frames:
-                if stop():
-                    break
                 if not (hurry or endless):
-                    early = begun + seconds - time.monotonic()
-                    if early < -0.1 and shown:
+                    early = begun + seconds - clock()
+                    if early < -0.1 and times:
                         continue
-                    time.sleep(max(0.0, early))
+                    sleep(max(0.0, early))
                 gray = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
                 faces = follower.step(gray)
-                watch(faces)
                 draw(picture, faces, threshold)
-                times.append(time.monotonic())
+                times.append(clock())
                 rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
                 write(picture, [f"{rate:.0f} frames/s"], 0, 0, 0.5)
-                shown += 1
-                if not show(picture):
-                    break
-            else:
-                if endless:
-                    raise Stop(f"the source gives no more frames (after {shown})")
+                yield picture, faces
         except ImageLost as lost:
             raise Stop(f"the video: {lost}") from lost
-        finally:
-            frames.close()
-    return shown, shown / max(time.monotonic() - begun, 1e-9)
+    if endless:
+        raise Stop("the source gives no more frames")
+
+
+class Tally:
+    """What was shown, for the line at the end. ``clock``: in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._begun = clock, clock()
+        self._frames = 0
+        self._emotions: Counter[str] = Counter()
+
+    def add(self, faces: tuple[Face, ...]) -> None:
+        """Count one frame with these faces."""
+        self._frames += 1
+        self._emotions.update(max(f.probabilities, key=f.probabilities.__getitem__) for f in faces)
+
+    def text(self) -> str:
+        """How many frames, how many a second, and the surest emotion of the faces on them."""
+        rate = self._frames / max(self._clock() - self._begun, 1e-9)
+        total = self._emotions.total()
+        shares = [f"{name} {n / total:.0%}" for name, n in self._emotions.most_common()]
+        faces = f"faces: {', '.join(shares)}" if shares else "no face"
+        return f"{self._frames} frames, {rate:.1f} a second; {faces}"
+
+
+class Latest(Generic[T]):
+    """The newest of what one thread puts in, for any number of others that cannot keep up."""
+
+    def __init__(self) -> None:
+        self._news, self._ended = Condition(), False
+        self._number, self._newest = 0, deque[T](maxlen=1)
+
+    def put(self, value: T) -> None:
+        with self._news:
+            self._number += 1
+            self._newest.append(value)
+            self._news.notify_all()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    def __iter__(self) -> Iterator[T]:
+        """What is newest, each once, until the end; waits for it."""
+        seen = 0
+        while True:
+            with self._news:
+                while self._number == seen:
+                    if self._ended:
+                        return
+                    self._news.wait()
+                seen, value = self._number, self._newest[0]
+            yield value
 
 
 def newest(frames: Iterator[tuple[float, Picture]]) -> Generator[tuple[float, Picture], None, None]:
@@ -213,8 +173,8 @@ def newest(frames: Iterator[tuple[float, Picture]]) -> Generator[tuple[float, Pi
 
 
 @contextmanager
-def window() -> Iterator[Show]:
-    """A window, closed by q, Esc or its button. Raises UsageError where there can be none."""
+def show_in_window() -> Iterator[Show]:
+    """A window, closed by q, Esc or its button. Raises UsageError when there can be none."""
     # Without a screen, Qt ends the process that asks for a window: let another one ask first.
     probe = "import cv2; cv2.namedWindow('probe'); cv2.waitKey(1)"
     command = [sys.executable, "-c", probe]
@@ -240,7 +200,7 @@ def window() -> Iterator[Show]:
 
 
 @contextmanager
-def file(path: Path, rate: float) -> Iterator[Show]:
+def show_in_file(path: Path, rate: float) -> Iterator[Show]:
     """An MP4 file of ``rate`` frames a second. Raises as VideoFile does."""
     with VideoFile(path, rate) as output:
 
@@ -252,22 +212,22 @@ def file(path: Path, rate: float) -> Iterator[Show]:
 
 
 @contextmanager
-def page(host: str, port: int) -> Iterator[Show]:
+def show_on_page(host: str, port: int) -> Iterator[Show]:
     """A page that shows the newest frame to each browser (MJPEG); prints its address.
 
-    Raises UsageError where it cannot listen there.
+    Raises UsageError when it cannot listen there.
     """
+    from flask import Flask, Response
+
+    from worker.web import WebServer, guard
+
     latest = Latest[bytes]()
     app = Flask(__name__, static_folder=None)
     policy = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'"
 
     @app.get("/")
-    def show_page() -> str:
-        return (
-            "<!DOCTYPE html><html lang=en><title>live</title><link rel=icon href='data:,'>"
-            "<body style='margin:0;background:#222'>"
-            "<img src=stream alt='the live picture' style='max-width:100%;max-height:100vh'>"
-        )
+    def page() -> str:
+        return PAGE
 
     @app.get("/stream")
     def stream() -> Response:
