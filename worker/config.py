@@ -41,15 +41,6 @@ def _number(default: float | None, low: float, high: float, unit: str = "") -> A
     return Field(default, ge=low, le=high, description=words)
 
 
-def _pattern(default: str, pattern: str, words: str) -> Any:
-    """A text field; ``words``: what a value must be."""
-    return Field(default, pattern=pattern, description=words)
-
-
-def _path_of_url(default: str) -> Any:
-    return _pattern(default, r"^(/([^/].*)?)?$", "a path that begins with one /")
-
-
 def _split(value: Any) -> Any:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -57,6 +48,17 @@ def _split(value: Any) -> Any:
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
+UrlPath = Annotated[
+    str, Field(pattern=r"^(/([^/].*)?)?$", description="a path that begins with one /")
+]
+Rotation = Annotated[
+    str,
+    Field(
+        pattern=r"^(never|monthly|[1-9]\d* ?[kMG]B)$",
+        description="never, monthly, or a size such as 100 MB",
+    ),
+]
+Size = Annotated[str, Field(pattern=r"^[1-9]\d* ?[kMG]B$", description="a size such as 500 MB")]
 
 
 class _Section(BaseModel):
@@ -67,9 +69,9 @@ class ServerConfig(_Section):
     """`[server]`: where images come from and results go."""
 
     url: str = "http://127.0.0.1:5000"
-    image_path: str = _path_of_url("/image")
-    threshold_path: str = _path_of_url("/threshold")
-    results_path: str = _path_of_url("")
+    image_path: UrlPath = "/image"
+    threshold_path: UrlPath = "/threshold"
+    results_path: UrlPath = ""
     token_file: Path | None = None
     ca_file: Path | None = None
     client_cert: Path | None = None
@@ -140,11 +142,9 @@ class DatabaseConfig(_Section):
     """`[database]`: the JSON file."""
 
     path: Path = Path("results.json")
-    rotate: str = _pattern(
-        "never", r"^(never|monthly|[1-9]\d* ?[kMG]B)$", "never, monthly, or a size such as 100 MB"
-    )
+    rotate: Rotation = "never"
     keep_images: Path | None = None
-    keep_images_size: str = _pattern("1 GB", r"^[1-9]\d* ?[kMG]B$", "a size such as 500 MB")
+    keep_images_size: Size = "1 GB"
 
 
 class LogConfig(_Section):

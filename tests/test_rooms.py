@@ -1,0 +1,182 @@
+"""The house holds: who may use whom, doors, sizes, and what a quick command does not load."""
+
+import ast
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+from tests.lines_of_code import lines_of_room
+from tests.processes import LIMIT
+from worker.config import PROJECT
+from worker.database import Database
+
+PACKAGE = PROJECT / "worker"
+FILES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = {folder.parent.name for folder in PACKAGE.glob("*/__init__.py")}
+MOST_LINES = 10_000  # of code, in all
+
+# Still to come: rooms without a door, modules and functions that are too long.
+WITHOUT_DOOR = {
+    "analysis",
+    "client",
+    "daemon",
+    "database",
+    "demo_server",
+    "training",
+    "viewing",
+}
+LONG_MODULES = {
+    "analysis/detection.py",
+    "config.py",
+    "client/server_client.py",
+    "database/database.py",
+    "database/index.py",
+    "database/reader.py",
+    "training/train.py",
+}
+LONG_FUNCTIONS = {
+    "daemon/scheduler.py: run",
+    "demo_server/app.py: create_app",
+    "training/train.py: train",
+    "viewing/report.py: _figures",
+}
+
+
+def test_each_room_uses_only_what_the_table_of_the_design_allows() -> None:
+    """The table is the contracts under [tool.importlinter] in pyproject.toml."""
+    done = lint_imports(config_filename=str(PROJECT / "pyproject.toml"), no_cache=True)
+    assert done == EXIT_STATUS_SUCCESS, "what was printed names the imports"
+
+
+def name_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).as_posix()
+
+
+def imports_of(file: Path) -> Iterator[tuple[str, set[str], bool]]:
+    """Each import of a module of ours: its name, what is taken from it, whether in a function."""
+    tree = ast.parse(file.read_text())
+    inside = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("worker."):
+            assert node.module
+            yield node.module, {alias.name for alias in node.names}, node in inside
+
+
+def submodules_of(room: str) -> set[str]:
+    """The submodules that the docstring of a room's door lists."""
+    said = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text())) or ""
+    return set(re.findall(rf"`(worker\.{room}\.[\w.]+)`", said))
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS - {"commands"} - WITHOUT_DOOR))
+def test_nobody_reaches_past_a_door(room: str) -> None:
+    heavy = submodules_of(room)
+    for file in FILES:
+        if room in file.relative_to(PACKAGE).parts:
+            continue
+        for module, names, _ in imports_of(file):
+            if module == f"worker.{room}":
+                offered = {f"{module}.{name}" for name in names}
+                door = __import__(module, fromlist=["__all__"])
+                assert names <= {*door.__all__} or offered <= heavy, name_of(file)
+            elif module.startswith(f"worker.{room}."):
+                assert module in heavy, f"{name_of(file)} reaches past the door to {module}"
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS - WITHOUT_DOOR))
+def test_a_door_says_what_its_room_is_for(room: str) -> None:
+    assert ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text()))
+
+
+def test_few_files_lie_beside_the_rooms() -> None:
+    assert len([*PACKAGE.glob("*.py")]) <= 13
+
+
+def test_a_module_is_read_in_one_sitting() -> None:
+    long = {name_of(file) for file in FILES if len(file.read_text().splitlines()) > 300}
+    assert long <= LONG_MODULES
+
+
+def test_a_function_fits_on_a_screen() -> None:
+    long = {
+        f"{name_of(file)}: {node.name}"
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        and (node.end_lineno or node.lineno) - node.lineno + 1 > 60
+    }
+    assert long <= LONG_FUNCTIONS
+
+
+def test_the_package_stays_small() -> None:
+    assert sum(lines_of_room(PACKAGE).values()) <= MOST_LINES
+
+
+REPORTING = """
+import json, sys
+from worker.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    json.dump(sorted(loaded), sys.stderr)
+"""
+
+
+def loaded_by(folder: Path, *arguments: str) -> set[str]:
+    """The packages that a command loads; one that says where it serves is then stopped."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", REPORTING, *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    if "http://" in process.stdout.readline():
+        process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=LIMIT)
+    loaded: list[str] = json.loads(said.splitlines()[-1])
+    return {*loaded}
+
+
+HEAVY = {"torch", "onnx", "matplotlib", "scipy", "skimage", "flask", "jinja2", "onnxruntime"}
+IMAGES = {"numpy", "cv2"}
+SERVER = {"requests", "urllib3", "apscheduler", "prometheus_client"}
+
+
+@pytest.mark.parametrize(
+    ("words", "not_loaded"),
+    [
+        ("--help", HEAVY | IMAGES | SERVER | {"pydantic", "rich", "tinydb"}),
+        ("--version", HEAVY | IMAGES | SERVER | {"pydantic", "rich", "tinydb"}),
+        ("results --help", HEAVY | IMAGES | SERVER | {"pydantic", "rich", "tinydb"}),
+        ("results", HEAVY | IMAGES | SERVER | {"rich"}),
+        ("results --csv", HEAVY | IMAGES | SERVER | {"rich"}),
+        ("label faces --port 0", {"torch", "onnx", "onnxruntime", "matplotlib", "cv2"}),
+        ("evaluate emotions --data nowhere", {"onnx", "flask"}),
+    ],
+)
+def test_a_command_loads_no_more_than_it_needs(
+    tmp_path: Path, words: str, not_loaded: set[str]
+) -> None:
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces" / "face.png").write_bytes(b"")
+    with Database(tmp_path / "results.json") as database:
+        database.append({"file_name": "a.png", "threshold": 0.5, "faces": []})
+    loaded = loaded_by(tmp_path, *words.split())
+    assert "worker" in loaded
+    assert not loaded & not_loaded
