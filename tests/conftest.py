@@ -3,6 +3,7 @@
 import logging
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,3 +53,16 @@ def call(
         return subprocess.CompletedProcess(arguments, code, said.out, said.err)
 
     return call
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The last lines say which promises were not proven here, and what would change that."""
+    skipped = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", ())
+        if isinstance(report.longrepr, tuple)
+    )
+    if skipped:
+        terminalreporter.section("not proven on this machine")
+        for reason, tests in sorted(skipped.items()):
+            terminalreporter.write_line(f"{tests} tests of {reason}")

@@ -24,10 +24,12 @@ from worker.viewing.live import show_on_page
 from worker.viewing.report import count_records, render
 from worker.viewing.thumbnails import thumbnails
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="the pages in a browser: python -m pip install playwright"
+)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)"),
+    pytest.mark.skipif(CHROMIUM is None, reason="the pages in a browser: apt-get install chromium"),
     pytest.mark.timeout(400),
 ]
 WEIGHTS = PROJECT / "weights" / "emotion_net_small.safetensors"

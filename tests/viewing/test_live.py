@@ -234,7 +234,7 @@ def test_without_a_screen_it_names_the_other_ways(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(not shutil.which("xvfb-run"), reason="needs Xvfb (apt-get install xvfb)")
+@pytest.mark.skipif(not shutil.which("xvfb-run"), reason="`live` in a window: apt-get install xvfb")
 def test_with_a_screen_it_opens_a_window(tmp_path: Path) -> None:
     write(tmp_path / "a.mp4", [level(n) for n in range(5)])
     done = subprocess.run(
