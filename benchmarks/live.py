@@ -16,7 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from worker.analysis.cropping import Picture, decode
+from worker.analysis.cropping import Picture
+from worker.analysis.decoding import decode
 from worker.analysis.detection import overlaps
 from worker.analysis.pipeline import Pipeline
 from worker.config import Config

@@ -23,7 +23,8 @@ import torch
 from rich.console import Console
 
 from worker.analysis.classification import Classifier, load_network
-from worker.analysis.cropping import Picture, decode
+from worker.analysis.cropping import Picture
+from worker.analysis.decoding import decode
 from worker.analysis.detection import CASCADES, FACE_WEIGHTS, PROFILES, FaceDetector
 from worker.analysis.pipeline import Pipeline
 from worker.config import PROJECT, Config

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-import worker.analysis.cropping  # noqa: F401 - before cv2: it sets OpenCV's pixel limit
 from tests.processes import Call
 from worker.cli import main
 

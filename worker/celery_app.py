@@ -26,7 +26,7 @@ from celery.utils.time import get_exponential_backoff_interval
 from worker.analysis.weights_file import read_weights
 from worker.client.answers import read_offer
 from worker.client.server_client import PulledImage, ServerClient
-from worker.config import PIXEL_LIMIT_VARIABLE, Config, load_config
+from worker.config import Config, load_config
 from worker.daemon.poller import CRASHES
 from worker.database.database import Database, parse_rotation
 from worker.errors import ImageLost, RetryLater, Stop, UsageError
@@ -179,7 +179,6 @@ def _check(**_: object) -> None:
     """End the worker at once where it could analyse nothing; its processes come later."""
     try:
         config = load_config()
-        os.environ[PIXEL_LIMIT_VARIABLE] = str(config.server.max_image_pixels)
         read_weights(config.classification.weights)
         _open_database(config, 0).close()
         try:

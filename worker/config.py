@@ -25,13 +25,12 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from worker.errors import UsageError
+from worker.files import PROJECT as PROJECT
 from worker.hints import did_you_mean, fraction_hint
 from worker.record import EMOTIONS
 
-PROJECT = Path(__file__).resolve().parent.parent
 DEFAULT_FILE = Path("worker.ini")
 DEFAULT_WEIGHTS = PROJECT / "weights" / "emotion_net.safetensors"
-PIXEL_LIMIT_VARIABLE = "OPENCV_IO_MAX_IMAGE_PIXELS"
 TOKEN_VARIABLE = "WORKER_SERVER_TOKEN"  # noqa: S105 - a name, no secret
 
 

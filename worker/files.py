@@ -7,6 +7,7 @@ from pathlib import Path
 
 from worker.errors import Stop, UsageError
 
+PROJECT = Path(__file__).resolve().parent.parent  # run_worker.py, weights/ and worker/ lie there
 IMAGE_SUFFIXES = (  # of what decodes
     *(
         ".jpg",

@@ -12,7 +12,7 @@ import pytest
 from tests.photographs import SAMPLES, encode
 from tests.processes import run_worker
 from tests.scripted_server import Reply, ScriptedServer
-from worker.analysis.cropping import decode
+from worker.analysis.decoding import decode
 from worker.database.database import Database
 from worker.database.kept_images import NAME, KeptImages, stem
 from worker.database.reader import read_records

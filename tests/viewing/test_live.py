@@ -16,7 +16,8 @@ import requests
 from tests.photographs import overlap, picture
 from tests.processes import command, run_worker, start
 from tests.viewing.test_video import LIMIT, level, write
-from worker.analysis.cropping import Picture, decode
+from worker.analysis.cropping import Picture
+from worker.analysis.decoding import decode
 from worker.errors import ImageLost, Stop, UsageError
 from worker.record import Box, Face
 from worker.viewing.follower import SEARCH_EVERY, Follower

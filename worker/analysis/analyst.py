@@ -22,8 +22,9 @@ from threading import Event, Lock, Semaphore, Thread
 from types import ModuleType
 from typing import Any, Self
 
-from worker.config import PROJECT, Config
+from worker.config import Config, ServerConfig
 from worker.errors import ImageLost, Stop, UsageError, package_missing
+from worker.files import PROJECT
 from worker.record import Analysis
 
 IN_LINE = 2  # images an analyst has: when one is done, it need not wait for the next
@@ -49,7 +50,11 @@ class Analysts:
 
     def __init__(self, config: Config) -> None:
         # Not the rest: a token is nobody's business there.
-        needed = Config(detection=config.detection, classification=config.classification)
+        needed = Config(
+            detection=config.detection,
+            classification=config.classification,
+            server=ServerConfig(max_image_pixels=config.server.max_image_pixels),
+        )
         self._all = [_Analyst(needed) for _ in range(config.worker.parallel)]
         self.places = IN_LINE * len(self._all)
         self._free = Semaphore(self.places)

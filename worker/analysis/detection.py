@@ -11,7 +11,7 @@ out. A true face is seen by many windows, and the network's opinions of the best
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from xml.etree import ElementTree
 
 import cv2
@@ -19,9 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.analysis.cropping import Picture, crop_face
-from worker.config import PROJECT, DetectionConfig
 from worker.errors import UsageError
+from worker.files import PROJECT
 from worker.record import Box
+
+if TYPE_CHECKING:
+    from worker.config import DetectionConfig
 
 CASCADES = Path(cv2.__file__).parent / "data"
 FACE_WEIGHTS = PROJECT / "weights" / "face_net.safetensors"
@@ -107,7 +110,7 @@ class FaceScorer(Protocol):
         """Probabilities ``(n, 2)`` of crops uint8 ``(n, side, side)``; column 0: it is a face."""
 
 
-def search_settings(config: DetectionConfig) -> SearchSettings:
+def search_settings(config: "DetectionConfig") -> SearchSettings:
     """The profile's settings, except where a key of `[detection]` says otherwise."""
     profile = PROFILES[config.profile]
     own = config.model_dump(exclude={"profile"}, exclude_none=True)

@@ -47,15 +47,10 @@ def load(options: argparse.Namespace) -> "Config":
 
 
 def configure(options: argparse.Namespace) -> "Config":
-    """The configuration with this command's flags; also sets up the log and OpenCV's pixel limit,
-    which must stand before OpenCV is imported."""
-    import os
-
-    from worker.config import PIXEL_LIMIT_VARIABLE
+    """The configuration with this command's flags; also sets up the log."""
     from worker.log import configure_logging
 
     config = load(options)
-    os.environ[PIXEL_LIMIT_VARIABLE] = str(config.server.max_image_pixels)
     configure_logging(config.log)
     return config
 

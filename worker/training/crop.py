@@ -9,7 +9,8 @@ from pathlib import Path
 
 import cv2
 
-from worker.analysis.cropping import Picture, crop_face, decode, resize
+from worker.analysis.cropping import Picture, crop_face, resize
+from worker.analysis.decoding import decode
 from worker.analysis.pipeline import Pipeline
 from worker.analysis.sources import Source, read_image
 from worker.config import Config
@@ -58,7 +59,7 @@ def crop_faces(
             try:
                 content = read_image(source.path, config.server.max_image_bytes)
                 faces = pipeline.analyze(content).faces
-                gray = decode(content)
+                gray = decode(content, max_pixels=config.server.max_image_pixels)
             except ImageLost as lost:
                 done.bad.append((source.path, str(lost)))
                 faces = ()

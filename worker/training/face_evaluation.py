@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from worker.analysis.cropping import Picture, crop_face, decode
+from worker.analysis.cropping import Picture, crop_face
+from worker.analysis.decoding import decode
 from worker.analysis.detection import FaceDetector, FaceScorer, SearchSettings, overlaps
 from worker.errors import ImageLost, UsageError
 from worker.files import replace_file

@@ -11,7 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from worker.analysis.cropping import Picture, decode
+from worker.analysis.cropping import Picture
+from worker.analysis.decoding import decode
 from worker.analysis.pipeline import Pipeline
 from worker.analysis.sources import Source, is_video, read_image
 from worker.config import Config
@@ -114,7 +115,9 @@ class _Analyzer:
             content = read_image(path, self.config.server.max_image_bytes)
             analysis = self.pipeline.analyze(content)
             if copy:
-                _write(copy, draw(decode(content, color=True), analysis.faces, self.threshold))
+                limit = self.config.server.max_image_pixels
+                picture = decode(content, color=True, max_pixels=limit)
+                _write(copy, draw(picture, analysis.faces, self.threshold))
             yield "", analysis
         except ImageLost as lost:
             yield "", lost

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from worker.analysis.cropping import decode
+from worker.analysis.decoding import decode
 from worker.database.kept_images import stem
 from worker.errors import ImageLost
 from worker.record import Box, Record
