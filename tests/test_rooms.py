@@ -34,7 +34,6 @@ WITHOUT_DOOR = {
 }
 LONG_MODULES = {
     "analysis/detection.py",
-    "config.py",
     "client/server_client.py",
     "database/database.py",
     "database/index.py",

@@ -13,15 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 from urllib.parse import urlsplit
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from worker.errors import UsageError
@@ -40,34 +32,60 @@ def _number(default: float | None, low: float, high: float, unit: str = "") -> A
     return Field(default, ge=low, le=high, description=words)
 
 
+def _text(pattern: str, words: str) -> Any:
+    """What a text must match; ``words`` say the same for messages."""
+    return Field(pattern=pattern, description=words)
+
+
 def _split(value: Any) -> Any:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
 
 
+def _check_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must look like http://host:port or https://host")
+    parts.port  # noqa: B018 - raises ValueError itself if the port is no number
+    if parts.username or parts.password:
+        raise ValueError("must hold no user or password; put a token into token_file")
+    if parts.query or parts.fragment:
+        raise ValueError("must hold no ? or #; paths have keys of their own")
+    return url.rstrip("/")
+
+
+def _check_classes(classes: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [name for name in classes if name not in EMOTIONS]
+    if unknown or len(set(classes)) != len(classes) or len(classes) == 1:
+        hint = did_you_mean(unknown[0], EMOTIONS) if unknown else ""
+        raise ValueError(f"must be two or more of {', '.join(EMOTIONS)}{hint}")
+    return classes
+
+
+def _check_address(address: str) -> str:
+    parts = re.fullmatch(r"(?:([A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):)?([0-9]{1,5})", address)
+    if parts is None or int(parts[2]) > 65_535:
+        raise ValueError("must look like 127.0.0.1:9464")
+    return f"{parts[1] or '127.0.0.1'}:{parts[2]}"
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
-UrlPath = Annotated[
-    str, Field(pattern=r"^(/([^/].*)?)?$", description="a path that begins with one /")
-]
-Rotation = Annotated[
-    str,
-    Field(
-        pattern=r"^(never|monthly|[1-9]\d* ?[kMG]B)$",
-        description="never, monthly, or a size such as 100 MB",
-    ),
-]
-Size = Annotated[str, Field(pattern=r"^[1-9]\d* ?[kMG]B$", description="a size such as 500 MB")]
+UrlPath = Annotated[str, _text(r"^(/([^/].*)?)?$", "a path that begins with one /")]
+Id = Annotated[str, _text(r"^[\x21-\x7e]{1,100}$", "1 to 100 visible ASCII characters")]
+WHEN = "never, monthly, or a size such as 100 MB"
+Rotation = Annotated[str, _text(r"^(never|monthly|[1-9]\d* ?[kMG]B)$", WHEN)]
+Size = Annotated[str, _text(r"^[1-9]\d* ?[kMG]B$", "a size such as 500 MB")]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+class _Section(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
+    """What all sections have in common: they cannot be changed, and know no other key."""
 
 
 class ServerConfig(_Section):
     """`[server]`: where images come from and results go."""
 
-    url: str = "http://127.0.0.1:5000"
+    url: Annotated[str, AfterValidator(_check_url)] = "http://127.0.0.1:5000"
     image_path: UrlPath = "/image"
     threshold_path: UrlPath = "/threshold"
     results_path: UrlPath = ""
@@ -81,28 +99,11 @@ class ServerConfig(_Section):
     fallback_threshold: float = _number(0.5, 0, 1)
     token: SecretStr | None = None  # from the environment only
 
-    @field_validator("url")
-    @classmethod
-    def _is_http(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must look like http://host:port or https://host")
-        parts.port  # noqa: B018 - raises ValueError itself if the port is no number
-        if parts.username or parts.password:
-            raise ValueError("must hold no user or password; put a token into token_file")
-        if parts.query or parts.fragment:
-            raise ValueError("must hold no ? or #; paths have keys of their own")
-        return url.rstrip("/")
-
 
 class WorkerConfig(_Section):
     """`[worker]`: who it is and how often it asks."""
 
-    id: str = Field(
-        default_factory=socket.gethostname,
-        pattern=r"^[\x21-\x7e]{1,100}$",
-        description="1 to 100 visible ASCII characters",
-    )
+    id: Id = Field(default_factory=socket.gethostname)
     poll_interval: float = _number(5, 0.05, 86_400, " seconds")
     max_backoff: float = _number(60, 1, 86_400, " seconds")
     prefetch: int = _number(3, 0, 64, " images")
@@ -124,17 +125,8 @@ class ClassificationConfig(_Section):
     """`[classification]`: which network names the emotions."""
 
     weights: Path = DEFAULT_WEIGHTS
-    classes: Words = ()
+    classes: Annotated[Words, AfterValidator(_check_classes)] = ()
     threads: int = _number(1, 1, 64, " threads")
-
-    @field_validator("classes")
-    @classmethod
-    def _are_emotions(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in classes if name not in EMOTIONS]
-        if unknown or len(set(classes)) != len(classes) or len(classes) == 1:
-            hint = did_you_mean(unknown[0], EMOTIONS) if unknown else ""
-            raise ValueError(f"must be two or more of {', '.join(EMOTIONS)}{hint}")
-        return classes
 
 
 class DatabaseConfig(_Section):
@@ -156,24 +148,14 @@ class LogConfig(_Section):
 class MetricsConfig(_Section):
     """`[metrics]`: figures for a monitoring system."""
 
-    address: str = ""
-
-    @field_validator("address")
-    @classmethod
-    def _is_address(cls, address: str) -> str:
-        if not address:
-            return address
-        parts = re.fullmatch(r"(?:([A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):)?([0-9]{1,5})", address)
-        if parts is None or int(parts[2]) > 65_535:
-            raise ValueError("must look like 127.0.0.1:9464")
-        return f"{parts[1] or '127.0.0.1'}:{parts[2]}"
+    address: Annotated[str, AfterValidator(_check_address)] = ""
 
 
 class Config(_Section):
     """The whole configuration, one attribute a section of worker.ini."""
 
     server: ServerConfig = ServerConfig()
-    worker: WorkerConfig = Field(default_factory=WorkerConfig)
+    worker: WorkerConfig = WorkerConfig()
     detection: DetectionConfig = DetectionConfig()
     classification: ClassificationConfig = ClassificationConfig()
     database: DatabaseConfig = DatabaseConfig()
