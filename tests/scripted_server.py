@@ -162,7 +162,7 @@ class RawServer:
 
 
 def read_head(connection: socket.socket) -> bytes:
-    """Read one request up to its empty line; b"" where the client hung up."""
+    """Read one request up to its empty line; b"" if the client hung up."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = connection.recv(1)

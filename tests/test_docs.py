@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +13,19 @@ import pytest
 import requests
 
 from tests.photographs import encode, picture
-from tests.processes import run_worker
+from tests.processes import LIMIT, Call, run_worker, wait_for
 from worker.config import PROJECT
 from worker.database.database import Database
 from worker.database.reader import read_records
 
 POST = ("--set", "server.results_path=/results")
+
+
+def serves(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/threshold", timeout=LIMIT).ok
+    except requests.ConnectionError:
+        return False
 
 
 @pytest.fixture
@@ -37,35 +43,23 @@ def server(tmp_path: Path) -> Iterator[str]:
     command = [sys.executable, "server.py", "pictures", str(port)]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
-    for _ in range(100):
-        try:
-            requests.get(f"{url}/threshold", timeout=5)
-            break
-        except requests.ConnectionError:
-            time.sleep(0.1)
+    wait_for(lambda: serves(url))
     yield url
     process.terminate()
-    process.wait(timeout=10)
+    process.wait(timeout=LIMIT)
 
 
 def test_the_server_of_the_documentation_works_with_the_worker(server: str, tmp_path: Path) -> None:
     # A second run posts what the first still owed, should it owe anything.
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, str(PROJECT / "run_worker.py"), "once", "--url", server, *POST],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+        done = run_worker(tmp_path, "once", "--url", server, *POST)
         assert done.returncode == 0, done.stderr
     records = list(read_records(tmp_path / "results.json"))
     assert [record["task_id"] for record in records] == ["0.png", "1.png", "2.png"]
     assert [record["file_name"] for record in records] == ["0.png", "1.png", "2.png"]
     assert {record["threshold"] for record in records} == {0.35}
     assert len(records[0]["faces"]) == 1
-    assert requests.get(f"{server}/image", timeout=5).status_code == 204
+    assert requests.get(f"{server}/image", timeout=LIMIT).status_code == 204
 
 
 JSON_PAGE = (PROJECT / "docs/json-file.md").read_text()
@@ -96,7 +90,7 @@ def test_the_snippets_about_the_json_file_run_as_they_stand(folder: Path) -> Non
         expected = says.pop(name)
         command = [sys.executable, "-c", code]
         done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=100, check=False
+            command, cwd=folder, capture_output=True, text=True, timeout=LIMIT, check=False
         )
         if "No module named 'pandas'" in done.stderr:
             continue
@@ -104,13 +98,13 @@ def test_the_snippets_about_the_json_file_run_as_they_stand(folder: Path) -> Non
     assert not says
 
 
-def test_the_commands_about_the_json_file_do_what_the_page_says(folder: Path) -> None:
+def test_the_commands_about_the_json_file_do_what_the_page_says(call: Call, folder: Path) -> None:
     commands, jq = blocks("sh")
     shown = {}
     for line in commands.splitlines():
-        words = line.removeprefix("python run_worker.py ").split()
+        words = re.sub(r"^(python run_worker.py|emotion-worker) ", "", line).split()
         if "--follow" not in words:  # it would not end
-            done = run_worker(folder, *words)
+            done = call(*words)
             assert done.returncode == 0, done.stderr
             shown[words[-1]] = done.stdout
     assert shown["--csv"].count("\n") == 1  # nobody is happy: the heading
@@ -122,7 +116,7 @@ def test_the_commands_about_the_json_file_do_what_the_page_says(folder: Path) ->
     assert "documents: 2 in 1 file" in shown["--verify"]
     if shutil.which("jq"):
         done = subprocess.run(
-            ["sh", "-c", jq], cwd=folder, capture_output=True, text=True, timeout=100, check=True
+            ["sh", "-c", jq], cwd=folder, capture_output=True, text=True, timeout=LIMIT, check=True
         )
         assert done.stdout == "angry.jpeg\n"
 

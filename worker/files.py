@@ -9,20 +9,8 @@ from worker.errors import Stop, UsageError
 
 PROJECT = Path(__file__).resolve().parent.parent  # run_worker.py, weights/ and worker/ lie there
 IMAGE_SUFFIXES = (  # of what decodes
-    *(
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".pjpeg",
-        ".pjp",
-        ".png",
-        ".apng",
-        ".webp",
-        ".gif",
-        ".avif",
-    ),
-    *(".bmp", ".dib", ".tif", ".tiff"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".apng", ".webp", ".gif"),
+    *(".avif", ".bmp", ".dib", ".tif", ".tiff"),
 )
 
 
@@ -33,7 +21,7 @@ def is_clutter(path: Path) -> bool:
 
 
 def expect_private(status: os.stat_result, source: str, path: Path) -> None:
-    """Raise UsageError where others than its owner may read or change a file of secrets.
+    """Raise UsageError if others than its owner may read or change a file of secrets.
 
     ``source``: the key that names it. Windows has no such modes: nothing is looked at there.
     """
@@ -44,7 +32,7 @@ def expect_private(status: os.stat_result, source: str, path: Path) -> None:
 def replace_file(path: Path, content: bytes) -> None:
     """Write ``content`` beside ``path`` and move it there, so that no reader finds half of it.
 
-    Makes the folder where there is none. Raises Stop where the disk is full or takes no file there;
+    Makes the folder if there is none. Raises Stop if the disk is full or takes no file there;
     what stood at ``path`` before is then still there.
     """
     partial = path.with_name(f"{path.name}.partial")

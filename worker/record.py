@@ -73,7 +73,7 @@ def build_record(
 ) -> Record:
     """Put together the record of one image, analysed or lost.
 
-    ``threshold``: 0..1; None where the image was lost before one was known. ``task_id``: None for
+    ``threshold``: 0..1; None if the image was lost before one was known. ``task_id``: None for
     an image that no server gave; the record then has no such key.
     """
     analysis = outcome if isinstance(outcome, Analysis) else None

@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def write_samples(samples: "list[Sample]", folder: Path) -> None:
-    """Leave the photographs where a person can look at them. Raises UsageError."""
+    """Leave the photographs for a person to look at. Raises UsageError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for sample in samples:

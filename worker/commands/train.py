@@ -7,7 +7,7 @@ from pathlib import Path
 from worker.commands.common import count, fraction, number
 from worker.errors import UsageError
 
-HELP = "train a network; goes on where it was interrupted"
+HELP = "train a network; goes on with what was interrupted"
 EXAMPLE = "train --init weights/emotion_net.safetensors --data faces/ --output mine.safetensors"
 
 
