@@ -19,8 +19,9 @@ from worker.config import Config
 from worker.database.kept_images import KeptImages
 from worker.demo_server.sample_images import sample_images
 from worker.record import EMOTIONS, Analysis, Box, Face, Record, build_record
-from worker.viewing.report import count_records, render
+from worker.viewing.report import render
 from worker.viewing.thumbnails import thumbnails
+from worker.viewing.totals import count_records
 
 END = datetime(2026, 11, 24, 18, tzinfo=UTC)
 SHARES = np.array([0.38, 0.26, 0.12, 0.11, 0.08, 0.01, 0.03, 0.01])  # about FER+'s

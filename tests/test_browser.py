@@ -21,8 +21,9 @@ from worker.database.kept_images import KeptImages
 from worker.record import Record
 from worker.training.label import Ballot
 from worker.viewing.live import show_on_page
-from worker.viewing.report import count_records, render
+from worker.viewing.report import render
 from worker.viewing.thumbnails import thumbnails
+from worker.viewing.totals import count_records
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="the pages in a browser: python -m pip install playwright"
@@ -97,8 +98,16 @@ def test_the_report_shows_its_pictures_and_filters_without_a_complaint(
     page = window.page
     page.goto(file.as_uri())
     widths = page.eval_on_selector_all("img", "all => all.map(one => one.naturalWidth)")
-    assert len(widths) == 7
-    assert all(width > 100 for width in widths)
+    assert len(widths) == 1
+    assert widths[0] > 100
+    wide = "document.documentElement.scrollWidth <= innerWidth"
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 1000})
+        assert page.evaluate(wide)
+        sizes = page.eval_on_selector_all("svg", "all => all.map(one => one.clientWidth)")
+        assert len(sizes) == 4
+        assert all(250 < size < width for size in sizes)
+    assert page.is_hidden("#nothing")
     rows = page.locator("#latest tbody tr")
     assert page.text_content("#shown") == "4 of 4"
     page.fill("#filter", "ANGER")
@@ -108,6 +117,7 @@ def test_the_report_shows_its_pictures_and_filters_without_a_complaint(
     assert page.text_content("#shown") == "1 of 4"
     page.fill("#filter", "nothing like it")
     assert page.text_content("#shown") == "0 of 4"
+    assert page.is_visible("#nothing")
     page.fill("#filter", "")
     assert rows.nth(3).is_visible()
     assert evil in (rows.nth(1).text_content() or "")

@@ -15,10 +15,11 @@ def test_analyze_prints_stores_and_draws_what_it_finds(
     done = call("analyze", str(pictures), *options)
     assert done.returncode == 0
     first, second = (line.split("\t") for line in done.stdout.splitlines())
-    assert first[0].endswith("astronaut.jpg")
-    assert first[2].startswith("1: happiness ")
-    assert second[0].endswith("coffee.jpg")
-    assert second[2] == "no face"
+    assert first[1].endswith("astronaut.jpg")
+    assert first[3:] == ["1", first[4]]
+    assert first[4].startswith("happiness ")
+    assert second[1].endswith("coffee.jpg")
+    assert second[3:] == ["-", "no face"]
     assert (tmp_path / "drawn" / "astronaut.jpg").read_bytes()[:2] == b"\xff\xd8"
     assert (tmp_path / "drawn" / "deeper" / "coffee.jpg").exists()
     again = call("analyze", str(pictures), "--database", "r.json", "--json")

@@ -40,6 +40,56 @@ def test_results_shows_filters_and_exports_what_once_stored(call: Call) -> None:
     assert call("results", "--verify").returncode == 0
 
 
+def test_before_anything_is_recorded_one_sentence_says_so(call: Call, tmp_path: Path) -> None:
+    for words in ((), ("--counts",), ("--emotion", "fear"), ("--sqlite", "r.db")):
+        done = call("results", *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "nothing is recorded yet: there is no results.json\n"
+    done = call("results", "--csv")  # a program reads this
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "nothing is recorded yet" in done.stderr
+    (tmp_path / "demo").mkdir()
+    with Database(tmp_path / "demo" / "results.json"):
+        pass
+    hint = "; see the demo's: emotion-worker results --database demo/results.json\n"
+    assert call("results").stdout.endswith(hint)
+    shown = call("results", "--database", "demo/results.json")
+    assert (shown.returncode, shown.stdout) == (
+        *(0, "nothing matches, or nothing is recorded yet in demo/results.json\n"),
+    )
+    assert call("results", "--database", "demo/result.json").returncode == 5  # a slip
+
+
+def test_several_emotions_are_all_taken_and_only_faces_with_one_are_shown(
+    call: Call, tmp_path: Path
+) -> None:
+    happy, angry, sad = ({name: 0.9} for name in ("happiness", "anger", "sadness"))
+    faces = [
+        {"face_id": number, **named, "bbox": ["1", "2", "3", "4"], "confidence": 0.7}
+        for number, named in enumerate((happy, angry, sad), 1)
+    ]
+    record = {"file_name": "=1+1.jpg", "threshold": 0.5, "faces": faces}
+    more = {"image_size": [320, 240], "elapsed_ms": 31.5}
+    with Database(tmp_path / "results.json") as database:
+        database.append({**record, **more})
+        database.append({"file_name": "wall.jpg", "threshold": 0.5, "faces": []})
+    flags = ("--emotion", "happiness", "--emotion", "sadness")
+    rows = list(csv.DictReader(io.StringIO(call("results", *flags, "--csv").stdout)))
+    assert [row["face_id"] for row in rows] == ["1", "3"]
+    keys = ("file_name", "happiness", "confidence", "image_size", "elapsed_ms")
+    assert [rows[0][key] for key in keys] == ["'=1+1.jpg", "0.9", "0.7", "320x240", "31.5"]
+    lines = call("results", *flags).stdout.splitlines()
+    assert [line.split("\t")[3:5] for line in lines] == [
+        ["1", "happiness 0.90"],
+        ["3", "sadness 0.90"],
+    ]
+    counted = call("results", *flags, "--counts").stdout
+    assert "faces\t2\n" in counted
+    assert "anger\t0\n" in counted
+    (whole,) = call("results", *flags, "--json").stdout.splitlines()
+    assert json.loads(whole)["faces"] == faces
+
+
 def test_results_of_another_programs_file_is_refused(call: Call, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"name": "package", "version": 1}')
     done = call("results")
@@ -47,7 +97,7 @@ def test_results_of_another_programs_file_is_refused(call: Call, tmp_path: Path)
     assert "results.json" in done.stderr
 
 
-def test_results_mends_a_torn_tail_and_reads_while_a_worker_writes(
+def test_results_reads_past_a_torn_tail_and_while_a_worker_writes(
     call: Call, server: ScriptedServer, tmp_path: Path, pictures: Path
 ) -> None:
     file = tmp_path / "results.json"
@@ -55,6 +105,8 @@ def test_results_mends_a_torn_tail_and_reads_while_a_worker_writes(
     torn = file.read_bytes()[:-2] + b', "3": {"file_na'
     file.write_bytes(torn)
     assert len(call("results").stdout.splitlines()) == 2
+    assert file.read_bytes() == torn
+    assert call("results", "--verify").returncode == 0
     assert len(TinyDB(file).table("images")) == 2
     process = start(tmp_path, "--url", server.url)
     wait_for(lambda: server.requests)

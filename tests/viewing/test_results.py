@@ -3,27 +3,20 @@
 import csv
 import io
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
-from worker.errors import DatabaseUnusable, UsageError
+from worker.errors import DatabaseUnusable, Stop, UsageError
 from worker.record import Record
-from worker.viewing.results import (
-    Filter,
-    checked,
-    counts,
-    distinct,
-    faces_text,
-    parse_time,
-    read_files,
-    select,
-    table_rows,
-    write_csv,
-    write_json,
-    write_seed_format,
-)
+from worker.terminal import safe
+from worker.viewing.formats import json_line, write_csv, write_json, write_seed_format, write_sqlite
+from worker.viewing.results import Filter, checked, counts, distinct, parse_time, read_files, select
+from worker.viewing.table import lines, rows
 
 ANGRY: Record = {
     "file_name": "angry.jpeg",
@@ -61,9 +54,10 @@ def chosen(last: int | None = None, **keys: object) -> list[str]:
 
 def test_records_are_chosen_by_emotion_file_name_time_and_number() -> None:
     assert chosen() == ["angry.jpeg", "wall.png", "page.html", "old.jpg"]
-    assert chosen(emotion="anger") == ["angry.jpeg"]
-    assert chosen(emotion="fear") == ["old.jpg"]
-    assert chosen(emotion="disgust") == []
+    assert chosen(emotions=["anger"]) == ["angry.jpeg"]
+    assert chosen(emotions=["fear"]) == ["old.jpg"]
+    assert chosen(emotions=["fear", "anger"]) == ["angry.jpeg", "old.jpg"]
+    assert chosen(emotions=["disgust"]) == []
     assert chosen(file="*.png") == ["wall.png"]
     assert chosen(since=parse_time("2026-11-25")) == ["wall.png", "page.html"]
     assert chosen(until=parse_time("2026-11-25T12:00:00Z")) == ["angry.jpeg"]
@@ -89,13 +83,37 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         parse_time(text)
 
 
-def test_a_person_reads_the_surest_emotion_first() -> None:
-    assert faces_text(ANGRY) == "1: anger 0.70, neutral 0.21; 2: -"
-    assert faces_text(EMPTY) == "no face"
-    assert faces_text(LOST) == "error: it does not decode"
-    assert [row[2] for row in table_rows(ALL)] == ["0.2", "0.5", "-", "0.2"]
+def test_a_line_a_face_with_the_surest_emotion_first() -> None:
     posts = {"t1": "posted", "t3": "status 422"}
-    assert [row[4] for row in table_rows(ALL, posts)] == ["posted", "-", "status 422", "-"]
+    assert [row[1:] for row in rows(ALL, posts)] == [
+        ("angry.jpeg", "0.2", "1", "anger 0.70, neutral 0.21", "posted"),
+        ("angry.jpeg", "0.2", "2", "-", "posted"),
+        ("wall.png", "0.5", "-", "no face", "-"),
+        ("page.html", "-", "-", "error: it does not decode", "status 422"),
+        ("old.jpg", "0.2", "1", "fear 0.90", "-"),
+    ]
+
+
+def test_on_a_terminal_of_80_columns_nothing_is_broken_or_longer() -> None:
+    long = ANGRY | {"file_name": "a-name-that-is-much-longer-than-its-column-is-wide.jpeg"}
+    wide = EMPTY | {"file_name": "笑" * 40 + ".png"}
+    many = {"face_id": 3, **dict.fromkeys(("neutral", "happiness", "surprise", "fear"), 0.2)}
+    crowd = OLD | {"faces": [many], "file_name": "\x1b[31mred"}
+    table = list(rows([*ALL, long, wide, crowd], {"t1": "status 422: no complete record"}))
+    shown = list(lines(table, 80))
+    assert shown[:6] == [
+        "time         file              ≥     face  emotions                     post",
+        "11-24 12:00  angry.jpeg        0.2   1     anger 0.70, neutral 0.21     status…",
+        "                                     2     -                            status…",
+        "11-25 12:00  wall.png          0.5   -     no face                      -",
+        "11-26 12:00  page.html         -     -     error: it does not decode    -",
+        "-            old.jpg           0.2   1     fear 0.90                    -",
+    ]
+    assert max(map(cell_len, shown)) <= 80
+    assert any("a-name-that-is…" in line for line in shown)
+    assert any("neutral 0.20, …" in line for line in shown)
+    assert "\x1b" not in "".join(shown)
+    assert list(lines(table, None)) == ["\t".join(map(safe, row)) for row in table]
 
 
 def test_several_files_are_read_as_one_in_the_order_of_time(tmp_path: Path) -> None:
@@ -140,6 +158,48 @@ def test_json_lines_are_the_records_as_they_stand() -> None:
     assert [json.loads(line) for line in output.getvalue().splitlines()] == ALL
 
 
+def test_json_lines_steer_no_terminal_and_read_back() -> None:
+    name = "\x1b[31m \x9b0m \u202e grüße 笑 \udc80 \U000e0001.png"
+    line = json_line({"file_name": name})
+    assert line.isprintable()
+    assert "grüße 笑" in line
+    assert json.loads(line) == {"file_name": name}
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1+1", "@SUM(A1)", " =1", "\t=1"])
+def test_csv_has_no_formula_in_it(text: str) -> None:
+    output = io.StringIO()
+    record = LOST | {"file_name": text, "error": {"type": "x", "message": text}, "worker": text}
+    write_csv([record], output)
+    (line,) = csv.DictReader(io.StringIO(output.getvalue()))
+    for key in ("file_name", "error", "worker"):
+        assert not line[key].lstrip().startswith(("=", "+", "-", "@"))
+
+
+def test_sqlite_has_images_and_faces(tmp_path: Path) -> None:
+    file = tmp_path / "r.db"
+    odd = EMPTY | {"file_name": "\ud800", "image_size": [4, 3], "elapsed_ms": float("nan")}
+    for _ in range(2):  # the second replaces the first
+        write_sqlite([*ALL, odd], file)
+    with closing(sqlite3.connect(file)) as db:
+        names = [name for (name,) in db.execute("SELECT file_name FROM images ORDER BY id")]
+        assert names == ["angry.jpeg", "wall.png", "page.html", "old.jpg", "\ufffd"]
+        found = db.execute(
+            "SELECT file_name, face_id, x1, anger FROM faces JOIN images ON images.id = image "
+            "WHERE anger > 0.5"
+        ).fetchall()
+        assert found == [("angry.jpeg", 1, 71, 0.7)]
+        assert db.execute("SELECT error, threshold FROM images WHERE id = 3").fetchall() == [
+            ("it does not decode", None)
+        ]
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(UsageError, match="no SQLite file"):
+        write_sqlite(ALL, tmp_path / "results.json")
+    with pytest.raises(Stop, match="cannot be written"):
+        write_sqlite(ALL, tmp_path / "none" / "r.db")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.db", "results.json"]
+
+
 def test_csv_has_a_line_a_face_and_one_for_an_image_without() -> None:
     output = io.StringIO()
     write_csv(ALL, output)
@@ -177,6 +237,8 @@ def test_the_earlier_form_is_a_list_with_three_keys_each() -> None:
         {"file_name": "a", "faces": 3},
         {"file_name": "a", "faces": ["a"]},
         {"file_name": "a", "faces": [{"face_id": 1, "anger": "much"}]},
+        {"file_name": "a", "faces": [{"face_id": 1, "bbox": ["1", "2", "3", "x"]}]},
+        {"file_name": 3, "faces": []},
         {"file_name": "a", "faces": [], "error": "broken"},
         {"file_name": "a", "faces": [], "error": {"message": "without a type"}},
         {"file_name": "a", "faces": [], "threshold": "low"},

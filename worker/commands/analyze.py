@@ -1,7 +1,6 @@
 """`analyze`: files instead of a server."""
 
 import argparse
-import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -35,9 +34,10 @@ def run(options: argparse.Namespace) -> int:
     config = configure(options)
     from worker.analysis.sources import find_files
     from worker.database import Database
-    from worker.terminal import progress_bar, show_table, utf8_output
+    from worker.terminal import progress_bar, utf8_output
     from worker.viewing.analyze import analyze_files, expected_records
-    from worker.viewing.results import table_rows
+    from worker.viewing.formats import json_line
+    from worker.viewing.table import print_records
 
     if options.json:
         utf8_output()
@@ -53,12 +53,11 @@ def run(options: argparse.Namespace) -> int:
             if into:
                 into.append(record)
             if options.json:
-                print(json.dumps(record, ensure_ascii=False), flush=True)
+                print(json_line(record), flush=True)
             records.append(record)
             progress.advance(task)
     if not options.json:
-        rows = [row[1:] for row in table_rows(records)]
-        show_table("", ("file", "threshold", "faces"), rows)
+        print_records(records)
     if found.passed_over:
         print(f"passed over: {found.passed_over} files that are no images", file=sys.stderr)
     failed = sum("error" in record for record in records)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 HELP = "a Flask server on loopback, photographs and the daemon at work"
 EXAMPLE = "demo --output demo/"
 THRESHOLDS = (0.2, 0.5)  # of the first half of the images, and of the others
-COLUMNS = ("processed", "file", "threshold", "faces: emotions that reach the threshold")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +33,9 @@ def run(options: argparse.Namespace) -> int:
 
     from worker.analysis.sources import find_files
     from worker.demo_server.sample_images import sample_images
-    from worker.terminal import save_svg, show_table
+    from worker.terminal import save_svg
     from worker.viewing.analyze import analyze_files
-    from worker.viewing.results import table_rows
+    from worker.viewing.table import lines, rows
 
     images, drawn = options.output / "images", options.output / "annotated"
     database = options.output / "results.json"
@@ -47,7 +46,8 @@ def run(options: argparse.Namespace) -> int:
         pass
     svg = bool(options.svg)
     console = Console(record=svg, force_terminal=svg or None, width=110 if svg else None)
-    show_table("What the worker found", COLUMNS, table_rows(recorded), console)
+    for line in lines(rows(recorded), console.width if console.is_terminal else None):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(
         f"The server handed out {len(samples)} images and received {received} results.\n"
         f"JSON file: {database} ({PROGRAM} results --database {database})\n"

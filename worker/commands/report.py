@@ -4,41 +4,41 @@ import argparse
 from pathlib import Path
 
 from worker.commands.common import add_configuration, configure
-from worker.commands.results import SEVERAL, TIME
+from worker.commands.results import add_filters, files, new_filter, nothing_yet
 
 HELP = "the JSON file, or several, as one HTML page with plots, which needs no network"
 EXAMPLE = "report --since 2026-11-24 --output report.html"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--database", type=Path, metavar="FILE", nargs="+", help=SEVERAL)
-    add("--since", metavar="TIME", help=TIME)
-    words = "default: report.html"
-    add("--output", type=Path, default=Path("report.html"), metavar="FILE", help=words)
+    add_filters(parser)
+    words, default = "default: report.html", Path("report.html")
+    parser.add_argument("--output", type=Path, default=default, metavar="FILE", help=words)
     add_configuration(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     config = configure(options)
-    from worker.database.database import repair
     from worker.files import replace_file
     from worker.record import utc_now
-    from worker.viewing.report import count_records, render
-    from worker.viewing.results import Filter, distinct, parse_time, read_files, select
+    from worker.terminal import safe
+    from worker.viewing.report import render
+    from worker.viewing.results import read_files, select
+    from worker.viewing.totals import count_records
 
-    paths = distinct(options.database or [config.database.path])
-    since = parse_time(options.since) if options.since else None
-    for path in paths:
-        repair(path)
-    totals = count_records(select(read_files(paths), Filter(since=since), None))
-    made = f"made {utc_now()}" + (f", records since {since.isoformat()}" if since else "")
+    paths = files(options, config.database.path)
+    if not paths:
+        print(nothing_yet(config.database.path))
+        return 0
+    chosen = new_filter(options)
+    totals = count_records(chosen.narrow(select(read_files(paths), chosen, options.last)))
     small = {}
     if config.database.keep_images:
         from worker.viewing.thumbnails import thumbnails  # loads OpenCV
 
         small = thumbnails(totals.latest, config.database.keep_images)
     title = ", ".join(path.name for path in paths)
+    made = f"made {utc_now()}{chosen.words()}"
     replace_file(options.output, render(totals, title, made, small))
-    print(f"{options.output}: {totals.images} images, {totals.faces} faces")
+    print(f"{safe(options.output)}: {totals.images} images, {totals.faces} faces")
     return 0

@@ -6,90 +6,131 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker import PROGRAM
 from worker.commands.common import add_configuration, configure, count, emotion, new_alarm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from worker.record import Record
+    from worker.viewing.results import Filter
 
 HELP = "look into the JSON file, or several as one"
 EXAMPLE = "results --emotion fear --since 2026-11-24 --csv"
 SEVERAL = "default: [database] path; several, such as results-*.json, are shown as one"
 TIME = "ISO 8601, UTC if no zone is given"
+DEMO = Path("demo", "results.json")
 FOLLOW_EVERY = 0.5  # seconds
 EXIT_DAMAGED = 5
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--database", type=Path, metavar="FILE", nargs="+", help=SEVERAL)
-    add("--last", type=count, metavar="N", help="only the last N")
-    add("--emotion", type=emotion, help="a face reached the threshold for it")
-    add("--file", metavar="PATTERN", help="file names such as 'cam1*'")
-    add("--since", metavar="TIME", help=TIME)
-    add("--until", metavar="TIME", help="up to, not including")
-    add("--follow", action="store_true", help="go on with what comes; Ctrl-C ends")
+    add_filters(parser)
+    parser.add_argument("--follow", action="store_true", help="go on with what comes; Ctrl-C ends")
     add = parser.add_mutually_exclusive_group().add_argument
     add("--counts", action="store_true", help="only how many images, faces and emotions")
     add("--json", action="store_true", help="one record a line")
     add("--csv", action="store_true", help="one face a line")
+    add("--sqlite", type=Path, metavar="FILE", help="write tables of images and faces")
     add("--seed-format", action="store_true", help='{"images": [...]}: name, threshold, faces')
     add("--verify", action="store_true", help="repair and check the file")
     add_configuration(parser)
 
 
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which records of which files; `report` has the same."""
+    add = parser.add_argument
+    add("--database", type=Path, metavar="FILE", nargs="+", help=SEVERAL)
+    add("--last", type=count, metavar="N", help="only the last N")
+    words = "faces that reached the threshold for it; may be given again"
+    add("--emotion", type=emotion, action="append", default=[], help=words)
+    add("--file", metavar="PATTERN", help="file names such as 'cam1*'")
+    add("--since", metavar="TIME", help=TIME)
+    add("--until", metavar="TIME", help="up to, not including")
+
+
+def new_filter(options: argparse.Namespace) -> "Filter":
+    """What `add_filters` added, as the user set it. Raises UsageError."""
+    from worker.viewing.results import Filter, parse_time
+
+    return Filter(
+        emotions=options.emotion,
+        file=options.file,
+        since=parse_time(options.since) if options.since else None,
+        until=parse_time(options.until) if options.until else None,
+    )
+
+
+def files(options: argparse.Namespace, default: Path) -> list[Path]:
+    """The files to look into: none if nobody named one and the usual one is not there yet."""
+    from worker.database import rotated_files
+    from worker.viewing.results import distinct
+
+    there = default.exists() or (default.parent.is_dir() and rotated_files(default))
+    return distinct(options.database or ([default] if there else []))
+
+
+def nothing_yet(path: Path) -> str:
+    """What to say as long as the usual file is not there."""
+    hint = f"; see the demo's: {PROGRAM} results --database {DEMO}" if DEMO.is_file() else ""
+    return f"nothing is recorded yet: there is no {path}{hint}"
+
+
 def run(options: argparse.Namespace) -> int:
     config = configure(options)
     from worker.database import posting_states, verify
-    from worker.database.database import repair
-    from worker.terminal import safe, show_table, utf8_output
-    from worker.viewing import results
+    from worker.viewing.results import distinct
+    from worker.viewing.table import print_records
 
-    paths = results.distinct(options.database or [config.database.path])
     if options.verify:
-        found = [verify(path) for path in paths]
+        found = [verify(path) for path in distinct(options.database or [config.database.path])]
         print("\n".join(line for each in found for line in each.lines()))
         return 0 if all(each.sound for each in found) else EXIT_DAMAGED
-    for path in paths:
-        repair(path)
-    records = select(options, paths)
-    if options.counts:
-        rows = [(name, f"{number}") for name, number in results.counts(records).items()]
-        show_table("", ("what", "how many"), rows)
-    elif options.json:
-        utf8_output()
-        results.write_json(records, sys.stdout)
-    elif options.csv:
-        utf8_output()
-        results.write_csv(records, sys.stdout)
-    elif options.seed_format:
-        utf8_output()
-        results.write_seed_format(records, sys.stdout)
-    elif options.follow:
-        for row in results.table_rows(records):
-            print("\t".join(map(safe, row)))
-    else:
-        columns = ("processed", "file", "threshold", "faces", "post")
-        posts = {
-            task: reason or state for path in paths for task, state, reason in posting_states(path)
-        }
-        title = ", ".join(map(str, paths))
-        show_table(title, columns, results.table_rows(records, posts))
+    paths = files(options, config.database.path)
+    if not paths:
+        # A program that reads what comes shall read nothing.
+        form = options.json or options.csv or options.seed_format
+        print(nothing_yet(config.database.path), file=sys.stderr if form else sys.stdout)
+        return 0
+    chosen = new_filter(options)
+    records = select(options, paths, chosen)
+    if not export(options, records, chosen):
+        posts = [] if options.follow else [post for path in paths for post in posting_states(path)]
+        states = {task: reason or state for task, state, reason in posts}
+        if not print_records(chosen.narrow(records), states or None):
+            print(f"nothing matches, or nothing is recorded yet in {', '.join(map(str, paths))}")
     return 0
 
 
-def select(options: argparse.Namespace, paths: list[Path]) -> "Iterable[Record]":
+def export(options: argparse.Namespace, records: "Iterable[Record]", chosen: "Filter") -> bool:
+    """Write the records in the form that a flag asks for, if one does."""
+    from worker.terminal import show_table, utf8_output
+    from worker.viewing import formats
+    from worker.viewing.results import counts
+
+    if options.counts:
+        rows = [(name, f"{number}") for name, number in counts(chosen.narrow(records)).items()]
+        show_table("", ("what", "how many"), rows)
+    elif options.sqlite:
+        formats.write_sqlite(chosen.narrow(records), options.sqlite)
+        print(f"{options.sqlite}: tables images and faces")
+    elif options.json or options.csv or options.seed_format:
+        utf8_output()
+        if options.csv:
+            formats.write_csv(chosen.narrow(records), sys.stdout)
+        else:
+            write = formats.write_json if options.json else formats.write_seed_format
+            write(records, sys.stdout)
+    else:
+        return False
+    return True
+
+
+def select(options: argparse.Namespace, paths: list[Path], chosen: "Filter") -> "Iterable[Record]":
     """The records that the flags choose; with --follow also those that are still to come."""
     from worker.database import follow_records
     from worker.viewing import results
 
-    chosen = results.Filter(
-        emotion=options.emotion,
-        file=options.file,
-        since=results.parse_time(options.since) if options.since else None,
-        until=results.parse_time(options.until) if options.until else None,
-    )
     if not options.follow:
         return results.select(results.read_files(paths), chosen, options.last)
     alarm = new_alarm()

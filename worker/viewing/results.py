@@ -1,61 +1,74 @@
-"""`results`: look into the JSON files, as a table, counts, JSON lines or CSV."""
+"""`results`: which records of the JSON files are wanted, and what is counted of them."""
 
-import csv
-import json
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from heapq import merge
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from worker.database.reader import read_records, rotated_files
+from tinydb import where
+from tinydb.queries import QueryLike
+
+from worker.database import read_records, rotated_files
 from worker.errors import DatabaseUnusable, UsageError
 from worker.record import EMOTIONS, Record
 from worker.terminal import safe
 
-CSV_COLUMNS = (
-    *("file_name", "processed_at", "threshold", "face_id", "x1", "y1", "x2", "y2"),
-    *EMOTIONS,
-    *("error", "task_id", "worker", "network"),
-)
-
-SEED_KEYS = ("file_name", "threshold", "faces")
-
 
 @dataclass(frozen=True)
 class Filter:
-    """Which records to show; None: all. Times are aware, ``since`` inclusive, ``until`` not.
+    """Which records to show; all that is None or empty lets everything through.
 
-    ``emotion``: a face reached the threshold for it. ``file``: a shell pattern for the file name.
+    ``emotions``: a face reached the threshold for one of them. ``file``: a shell pattern for the
+    file name. Times are aware, ``since`` inclusive, ``until`` not; a record of an earlier program,
+    which has no time, is in no period.
     """
 
-    emotion: str | None = None
+    emotions: Collection[str] = ()
     file: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
-    def matches(self, record: Record) -> bool:
-        if self.emotion and not any(self.emotion in face for face in record["faces"]):
-            return False
-        if self.file and not fnmatch(str(record["file_name"]), self.file):
-            return False
-        if self.since or self.until:
-            # A record of an earlier program has no time; no filter by time can include it.
-            if "processed_at" not in record:
-                return False
-            processed = parse_time(record["processed_at"])
-            if (self.since and processed < self.since) or (self.until and processed >= self.until):
-                return False
-        return True
+    def queries(self) -> list[QueryLike]:
+        """TinyDB queries that a record has to match, all of them."""
+        queries: list[QueryLike] = []
+        if self.emotions:
+            queries.append(where("faces").test(lambda faces: any(map(self.has_emotion, faces))))
+        if pattern := self.file:
+            queries.append(where("file_name").test(lambda name: fnmatch(str(name), pattern)))
+        if since := self.since:
+            queries.append(where("processed_at").test(lambda time: parse_time(str(time)) >= since))
+        if until := self.until:
+            queries.append(where("processed_at").test(lambda time: parse_time(str(time)) < until))
+        return queries
+
+    def has_emotion(self, face: dict[str, Any]) -> bool:
+        """Whether a stored face reached the threshold for one of the emotions."""
+        return not self.emotions or any(name in face for name in self.emotions)
+
+    def words(self) -> str:
+        """What is asked for, for a heading: nothing, or such as ``, since 2026-11-24T00:00:00``."""
+        asked = {
+            "emotion": " or ".join(self.emotions),
+            "file": self.file,
+            "since": self.since and self.since.isoformat(),
+            "until": self.until and self.until.isoformat(),
+        }
+        return "".join(f", {name} {value}" for name, value in asked.items() if value)
+
+    def narrow(self, records: Iterable[Record]) -> Iterator[Record]:
+        """The records with those of their faces only that are wanted."""
+        for record in records:
+            yield {**record, "faces": [face for face in record["faces"] if self.has_emotion(face)]}
 
 
 def parse_time(text: str) -> datetime:
-    """An ISO 8601 date or time, taken as UTC where it names no zone.
+    """An ISO 8601 date or time, taken as UTC if it names no zone.
 
-    Raises UsageError where it is none.
+    Raises UsageError if it is none.
     """
     try:
         time = datetime.fromisoformat(text)
@@ -86,22 +99,52 @@ def checked(records: Iterable[Record], name: str) -> Iterator[Record]:
     """The records as they are. Raises DatabaseUnusable at one that is none of ours; ``name``: of
     the file, for the message."""
     for number, record in enumerate(records, 1):
-        try:
-            if "processed_at" in record:
-                parse_time(record["processed_at"])
-            _ = record["file_name"], faces_text(record), record.get("error", {"type": 0})["type"]
-            _ = float(record.get("threshold") or 0), float(record.get("elapsed_ms", 0))
-        except (LookupError, TypeError, AttributeError, ValueError, UsageError) as odd:
+        if problem := _problem(record):
             raise DatabaseUnusable(
                 f"{name}: record {number} is not one of this worker, the file may be another "
-                f"program's ({type(odd).__name__}: {safe(odd)})"
-            ) from odd
+                f"program's ({problem})"
+            )
         yield record
 
 
+def _problem(record: Record) -> str | None:
+    """What a reader would stumble over, or None."""
+    match record:
+        case {"file_name": str(), "faces": [*faces]} if all(map(_is_face, faces)):
+            pass
+        case _:
+            return "no file_name, or no faces as we write them"
+    match record.get("error"):
+        case None | {"type": str(), "message": str()}:
+            pass
+        case _:
+            return "error is none of ours"
+    for key in ("threshold", "elapsed_ms"):
+        if not isinstance(record.get(key, 0.0), int | float | None):
+            return f"{key} is no number"
+    try:
+        parse_time(record.get("processed_at", "2000-01-01"))
+    except UsageError as error:
+        return safe(error)
+    return None
+
+
+def _is_face(face: Any) -> bool:
+    match face:
+        case {"face_id": int(), "bbox": [*box]}:
+            pass
+        case {"face_id": int()}:
+            box = []
+        case _:
+            return False
+    numbers = all(isinstance(face.get(name, 0.0), int | float) for name in EMOTIONS)
+    return numbers and all(isinstance(side, str) and side.lstrip("-").isdecimal() for side in box)
+
+
 def select(records: Iterable[Record], chosen: Filter, last: int | None) -> Iterable[Record]:
-    """The records that match, the ``last`` of them where that is given, in order."""
-    matching = filter(chosen.matches, records)
+    """The records that match, the ``last`` of them if that is given, in order."""
+    queries = chosen.queries()
+    matching = (record for record in records if all(query(record) for query in queries))
     return matching if last is None else deque(matching, maxlen=last)
 
 
@@ -117,61 +160,12 @@ def counts(records: Iterable[Record]) -> dict[str, int]:
     return found
 
 
-def faces_text(record: Record) -> str:
-    """The faces of a record in one line for a person."""
-    if "error" in record:
-        return f"error: {record['error']['message']}"
-    if not record["faces"]:
-        return "no face"
-    return "; ".join(
-        f"{face['face_id']}: " + (", ".join(f"{k} {v:.2f}" for k, v in emotions(face)) or "-")
-        for face in record["faces"]
-    )
-
-
 def emotions(face: dict[str, Any]) -> list[tuple[str, float]]:
     """The emotions of a stored face with their probabilities, the surest first."""
     named = [(name, face[name]) for name in EMOTIONS if name in face]
     return sorted(named, key=lambda pair: -pair[1])
 
 
-def table_rows(
-    records: Iterable[Record], posts: Mapping[str, str] | None = None
-) -> Iterator[tuple[str, ...]]:
-    """Time, file, threshold and faces of each record; with ``posts``, what became of its post, by
-    task id, as well."""
-    for record in records:
-        threshold = record.get("threshold")
-        yield (
-            str(record.get("processed_at", "-")),
-            str(record["file_name"]),
-            "-" if threshold is None else f"{threshold:g}",
-            faces_text(record),
-            *(() if posts is None else (posts.get(record.get("task_id", ""), "-"),)),
-        )
-
-
-def write_json(records: Iterable[Record], output: TextIO) -> None:
-    """One record a line, as it stands in the file."""
-    for record in records:
-        output.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-def write_seed_format(records: Iterable[Record], output: TextIO) -> None:
-    """One JSON object with a list of all records, each with the three keys of the earlier work."""
-    output.write('{"images": [')
-    for number, record in enumerate(records):
-        plain = {key: record[key] for key in SEED_KEYS if key in record}
-        output.write((",\n" if number else "\n") + json.dumps(plain))
-    output.write("\n]}\n")
-
-
-def write_csv(records: Iterable[Record], output: TextIO) -> None:
-    """One line a face; an image without a face, or with an error, has one line with none."""
-    writer = csv.DictWriter(output, CSV_COLUMNS, extrasaction="ignore")
-    writer.writeheader()
-    for record in records:
-        common = {**record, "error": record.get("error", {}).get("message", "")}
-        for face in record["faces"] or [{}]:
-            box = dict(zip(("x1", "y1", "x2", "y2"), face.get("bbox", ()), strict=False))
-            writer.writerow({**common, **face, **box})
+def emotions_text(face: dict[str, Any]) -> str:
+    """The same for a person, such as ``anger 0.70, neutral 0.21``; ``-`` if none was reached."""
+    return ", ".join(f"{name} {value:.2f}" for name, value in emotions(face)) or "-"
