@@ -28,9 +28,7 @@ WITHOUT_DOOR = {
     "client",
     "daemon",
     "database",
-    "demo_server",
     "training",
-    "viewing",
 }
 LONG_MODULES = {
     "analysis/detection.py",
@@ -44,7 +42,6 @@ LONG_FUNCTIONS = {
     "daemon/scheduler.py: run",
     "demo_server/app.py: create_app",
     "training/train.py: train",
-    "viewing/report.py: _figures",
 }
 
 

@@ -110,7 +110,7 @@ def test_on_a_terminal_of_80_columns_nothing_is_broken_or_longer() -> None:
         "-            old.jpg           0.2   1     fear 0.90                    -",
     ]
     assert max(map(cell_len, shown)) <= 80
-    assert any("a-name-that-is…" in line for line in shown)
+    assert any("a-name-that-is-…" in line for line in shown)
     assert any("neutral 0.20, …" in line for line in shown)
     assert "\x1b" not in "".join(shown)
     assert list(lines(table, None)) == ["\t".join(map(safe, row)) for row in table]

@@ -26,11 +26,10 @@ def run(options: argparse.Namespace) -> int:
     from worker.viewing.results import read_files, select
     from worker.viewing.totals import count_records
 
-    paths = files(options, config.database.path)
+    chosen, paths = new_filter(options), files(options, config.database.path)
     if not paths:
         print(nothing_yet(config.database.path))
         return 0
-    chosen = new_filter(options)
     totals = count_records(chosen.narrow(select(read_files(paths), chosen, options.last)))
     small = {}
     if config.database.keep_images:

@@ -86,13 +86,12 @@ def run(options: argparse.Namespace) -> int:
         found = [verify(path) for path in distinct(options.database or [config.database.path])]
         print("\n".join(line for each in found for line in each.lines()))
         return 0 if all(each.sound for each in found) else EXIT_DAMAGED
-    paths = files(options, config.database.path)
+    chosen, paths = new_filter(options), files(options, config.database.path)
     if not paths:
         # A program that reads what comes shall read nothing.
         form = options.json or options.csv or options.seed_format
         print(nothing_yet(config.database.path), file=sys.stderr if form else sys.stdout)
         return 0
-    chosen = new_filter(options)
     records = select(options, paths, chosen)
     if not export(options, records, chosen):
         posts = [] if options.follow else [post for path in paths for post in posting_states(path)]

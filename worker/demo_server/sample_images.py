@@ -6,8 +6,9 @@ import cv2
 import matplotlib.cbook
 import numpy as np
 import skimage.data
+from numpy.typing import NDArray
 
-from worker.analysis.cropping import Picture
+Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
