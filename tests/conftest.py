@@ -44,10 +44,7 @@ def call(
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         capsys.readouterr()
-        try:
-            code = main(arguments)
-        except SystemExit as end:  # --help, --version
-            code = int(end.code or 0)
+        code = main(arguments)
         said = capsys.readouterr()
         return subprocess.CompletedProcess(arguments, code, said.out, said.err)
 

@@ -32,6 +32,9 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("usage", "%(prog)s [options]")
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
 
+    def print_help(self, file: object = None) -> None:
+        print(self.format_help(), end="")  # argparse itself would hide that nobody can read it
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
 
@@ -41,7 +44,10 @@ def main(arguments: Sequence[str]) -> int:
     open_streams()
     problem: WorkerError
     try:
-        code = run_command(arguments)
+        try:
+            code = run_command(arguments)
+        except SystemExit as end:  # --help
+            code = int(end.code or 0)
         sys.stdout.flush()
         return code
     except WorkerError as error:
@@ -62,7 +68,8 @@ def run_command(arguments: Sequence[str]) -> int:
     """Run the command that the first argument names, or `run` if it names none."""
     name, rest = (arguments[0], arguments[1:]) if arguments else ("run", ())
     if name in ("-h", "--help", "--version"):
-        overview().parse_args([name])
+        print(f"{PROGRAM} {__version__}" if name == "--version" else overview())
+        return 0
     if name.startswith("-"):  # `emotion-worker --url …` starts the daemon
         name, rest = "run", arguments
     if name not in COMMANDS:
@@ -84,14 +91,9 @@ def find(name: str) -> ModuleType:
     return import_module(f"worker.commands.{name.replace('-', '_')}")
 
 
-def overview() -> argparse.ArgumentParser:
-    """The parser behind `--help` without a command, which lists them all."""
-    lines = (f"  {name:<13} {find(name).HELP}" for name in COMMANDS)
-    parser = Parser(
-        prog=PROGRAM,
-        usage="%(prog)s [COMMAND] [options]",
-        description="\n".join((PURPOSE, "", "commands:", *lines)),
-        epilog=f"`{PROGRAM} COMMAND --help` shows each command with an example.",
-    )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    return parser
+def overview() -> str:
+    """What `--help` without a command says."""
+    lines = [f"  {name:<13} {find(name).HELP}" for name in COMMANDS]
+    head = [f"usage: {PROGRAM} [COMMAND] [options]", "", PURPOSE, "", "commands:"]
+    end = ["", f"`{PROGRAM} COMMAND --help` shows each with an example; `--version` the version."]
+    return "\n".join(head + lines + end)

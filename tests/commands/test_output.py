@@ -24,9 +24,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def results(folder: Path, words: str) -> subprocess.CompletedProcess[bytes]:
-    """Run `results` through a shell, in a locale that knows ASCII alone."""
-    program = " ".join(command("results"))
+def run(folder: Path, words: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command through a shell, in a locale that knows ASCII alone."""
+    program = " ".join(command())
     ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     line = f"{program} {words}"
     return subprocess.run(
@@ -35,7 +35,7 @@ def results(folder: Path, words: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def test_json_is_utf8_whatever_the_locale_and_reads_back_as_it_was(folder: Path) -> None:
-    done = results(folder, "--json")
+    done = run(folder, "results --json")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.decode("utf-8").splitlines()
     assert "grüße 笑.png" in lines[0]
@@ -43,7 +43,7 @@ def test_json_is_utf8_whatever_the_locale_and_reads_back_as_it_was(folder: Path)
 
 
 def test_csv_is_utf8_whatever_the_locale(folder: Path) -> None:
-    done = results(folder, "--csv")
+    done = run(folder, "results --csv")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout.decode("utf-8"))))
     assert rows[0]["file_name"] == "grüße 笑.png"
@@ -51,13 +51,19 @@ def test_csv_is_utf8_whatever_the_locale(folder: Path) -> None:
 
 
 def test_a_table_shows_what_the_locale_can_and_no_control_character(folder: Path) -> None:
-    done = results(folder, "")
+    done = run(folder, "results ")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.decode("ascii").splitlines()) == len(NAMES)
     assert b"\x1b" not in done.stdout
 
 
-@pytest.mark.parametrize("how", ["", "--json", "--csv", "--counts", "--seed-format", "--verify"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("results", "results --json", "results --csv", "results --counts", "results --verify"),
+        *("results --seed-format", "--help", "results --help", "--version", "check --set log.x=1"),
+    ],
+)
 @pytest.mark.parametrize(
     ("output", "says"),
     [
@@ -70,9 +76,9 @@ def test_a_table_shows_what_the_locale_can_and_no_control_character(folder: Path
     ],
 )
 def test_a_full_or_closed_output_is_one_message(
-    folder: Path, how: str, output: str, says: str
+    folder: Path, words: str, output: str, says: str
 ) -> None:
-    done = results(folder, f"{how} {output}")
+    done = run(folder, f"{words} {output}")
     assert done.returncode == 1
     assert done.stderr.decode() == f"emotion-worker: cannot write to standard output: {says}\n"
 
@@ -81,6 +87,6 @@ def test_a_reader_that_has_enough_is_one_message(folder: Path) -> None:
     with Database(folder / "results.json") as database:
         for _ in range(100):  # more than a pipe holds
             database.append({"file_name": "a" * 2000, "threshold": 0.5, "faces": []})
-    done = results(folder, "--json | head -n 1")
+    done = run(folder, "results --json | head -n 1")
     assert json.loads(done.stdout)["file_name"] == NAMES[0]
     assert done.stderr.decode() == "emotion-worker: cannot write to standard output: Broken pipe\n"
