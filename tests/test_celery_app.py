@@ -26,7 +26,6 @@ from tests.scripted_server import Reply, Request, ScriptedServer
 from worker import celery_app
 from worker.analysis.pipeline import Pipeline
 from worker.config import PROJECT, Config
-from worker.daemon.poller import CRASHES
 from worker.database.database import Database, repair
 from worker.database.reader import read_records
 
@@ -276,7 +275,7 @@ def test_flask_snippet_an_image_that_kills_its_process_and_a_backend_that_is_ful
 
             record = sender.send("poison", text(POISON), 0.2).get(timeout=60)
             assert record["error"]["type"] == "crashed"
-            assert node.log().count("Process 'ForkPoolWorker") == CRASHES
+            assert node.log().count("Process 'ForkPoolWorker") == celery_app.CRASHES
 
             redis.config_set("maxmemory", "1")
             Sender(broker=broker.url).send("full", text(TINY), 0.2)

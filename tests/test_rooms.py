@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 from tests.lines_of_code import lines_of_room
 from tests.processes import LIMIT
@@ -26,7 +25,6 @@ MOST_LINES = 10_000  # of code, in all
 WITHOUT_DOOR = {
     "analysis",
     "client",
-    "daemon",
     "database",
     "training",
 }
@@ -39,7 +37,6 @@ LONG_MODULES = {
     "training/train.py",
 }
 LONG_FUNCTIONS = {
-    "daemon/scheduler.py: run",
     "demo_server/app.py: create_app",
     "training/train.py: train",
 }
@@ -47,8 +44,17 @@ LONG_FUNCTIONS = {
 
 def test_each_room_uses_only_what_the_table_of_the_design_allows() -> None:
     """The table is the contracts under [tool.importlinter] in pyproject.toml."""
-    done = lint_imports(config_filename=str(PROJECT / "pyproject.toml"), no_cache=True)
-    assert done == EXIT_STATUS_SUCCESS, "what was printed names the imports"
+    # In a process of its own: it would silence the loggers of this one.
+    linting = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    words = ["--config", str(PROJECT / "pyproject.toml"), "--no-cache"]
+    done = subprocess.run(
+        [sys.executable, "-c", linting, *words],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def name_of(file: Path) -> str:

@@ -27,13 +27,13 @@ from worker.analysis.weights_file import read_weights
 from worker.client.answers import read_offer
 from worker.client.server_client import PulledImage, ServerClient
 from worker.config import Config, load_config
-from worker.daemon.poller import CRASHES
 from worker.database.database import Database, parse_rotation
 from worker.errors import ImageLost, RetryLater, Stop, UsageError
 from worker.record import Analysis, Record, build_record
 
 logger = logging.getLogger(__name__)
 
+CRASHES = 2  # an image that took the process down this often in a row is not tried again
 MAX_RETRIES = 12  # with the usual bounds of the back-off, some minutes
 LONGEST_WAIT = 300  # seconds
 # Seconds: longer than the download, the analysis and the wait of one task together. Whoever holds

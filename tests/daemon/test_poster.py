@@ -1,20 +1,25 @@
-"""Posting back: in the background, oldest first, until the server accepts or refuses it."""
+"""Posting back: oldest first, until the server accepts or refuses it; the clock is played."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.scripted_server import Reply, ScriptedServer
+from tests.daemon.played import HANG, Clock, asked, image, keys, until
+from tests.scripted_server import Reply, Request, ScriptedServer
 from worker.client.server_client import ServerClient
 from worker.config import ServerConfig
-from worker.daemon import poster as poster_module
-from worker.daemon.poster import Poster, post
-from worker.database.database import Database
-from worker.errors import RetryLater, ServerBusy, ServerUnreachable
+from worker.daemon.backoff import Backoff
+from worker.daemon.metrics import Metrics
+from worker.daemon.poster import QUIET, Poster
+from worker.database import Database, posting_states
+
+LOG = logging.getLogger("test")
 
 
 def record(task: str) -> dict[str, Any]:
@@ -24,6 +29,7 @@ def record(task: str) -> dict[str, Any]:
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
     with ScriptedServer() as scripted:
+        scripted.script("/results", Reply(201))
         yield scripted
 
 
@@ -33,220 +39,227 @@ def database(tmp_path: Path) -> Iterator[Database]:
         yield opened
 
 
-def client(server: ScriptedServer) -> ServerClient:
-    return ServerClient(ServerConfig(url=server.url, results_path="/results", timeout=2), "w1")
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def make(url: str, database: Database, clock: Clock, at_once: int = 1) -> Poster:
+    """A poster that waits 10 s after each fault."""
+    client = ServerClient(ServerConfig(url=url, results_path="/results"), "w1")
+    waits = Backoff("posting", LOG, 60, lambda low, high: 10.0, clock)
+    return Poster(client, database, Metrics(), waits, at_once=at_once, clock=clock)
 
 
-def keys(server: ScriptedServer) -> list[str]:
-    return [request.headers["Idempotency-Key"] for request in server.requests]
+@pytest.fixture
+def poster(server: ScriptedServer, database: Database, clock: Clock) -> Poster:
+    return make(server.url, database, clock)
 
 
-def test_what_is_owed_is_posted_in_the_background_oldest_first(
-    server: ScriptedServer, database: Database
+def owe(database: Database, *names: str) -> None:
+    for name in names:
+        database.append(record(name))
+
+
+def rounds(poster: Poster, clock: Clock, count: int) -> None:
+    """So many steps, each as soon as it may be."""
+    for _ in range(count):
+        clock.now += poster.closed_for()
+        poster.step()
+
+
+def test_what_is_owed_is_posted_oldest_first_each_with_its_lease(
+    server: ScriptedServer, database: Database, poster: Poster
 ) -> None:
-    server.script("/results", Reply(201))
     database.append(record("t1"), lease_id="l1")
-    poster = Poster(client(server), database, max_backoff=1, ended=lambda: None)
-    poster.start()
     database.append(record("t2"))
-    poster.notify()
-    until(lambda: database.owed_count() == 0)
-    poster.stop()
+    assert [poster.step() for _ in range(3)] == [0, 0, None]
     assert keys(server) == ["t1", "t2"]
     assert json.loads(server.requests[0].body) == record("t1")
     assert server.requests[0].headers["X-Lease-Id"] == "l1"
     assert "X-Lease-Id" not in server.requests[1].headers
+    assert database.owed_count() == 0
 
 
 def test_a_post_that_fails_is_tried_again_with_the_same_key(
-    server: ScriptedServer, database: Database
+    server: ScriptedServer, database: Database, poster: Poster, clock: Clock
 ) -> None:
     server.script("/results", Reply(500), Reply(401), Reply(404), Reply(409))
-    database.append(record("t1"))
-    poster = Poster(client(server), database, max_backoff=1, ended=lambda: None)
-    poster.start()
-    until(lambda: database.owed_count() == 0)
-    poster.stop()
+    owe(database, "t1")
+    rounds(poster, clock, 4)
     assert keys(server) == ["t1"] * 4
+    assert database.owed_count() == 0
 
 
-def test_what_could_not_be_posted_is_posted_after_a_restart(
-    server: ScriptedServer, tmp_path: Path
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_a_server_that_takes_nothing_gets_one_request_a_back_off_whoever_asks(
+    server: ScriptedServer, database: Database, clock: Clock, at_once: int
 ) -> None:
-    server.script("/results", Reply(503), Reply(201))
-    with Database(tmp_path / "r.json", owe=True) as database:
-        database.append(record("t1"), lease_id="l1")
-        poster = Poster(client(server), database, max_backoff=3600, ended=lambda: None)
-        poster.start()
-        until(lambda: len(server.requests) == 1)
-        poster.stop()
-        assert database.owed_count() == 1
-    with Database(tmp_path / "r.json", owe=True) as database:
-        poster = Poster(client(server), database, max_backoff=1, ended=lambda: None)
-        poster.start()
-        until(lambda: database.owed_count() == 0)
-        poster.stop()
-    assert keys(server) == ["t1", "t1"]
-    assert [r.headers["X-Lease-Id"] for r in server.requests] == ["l1", "l1"]
+    server.script("/results", Reply(500))
+    poster = make(server.url, database, clock, at_once)
+    owe(database, "t1", "t2", "t3", "t4", "t5")
+    offered = ServerClient(ServerConfig(url=server.url), "w1")
+    server.script("/image", image("t5"))
+    again, known = offered.pull_image(), database.known("t5")
+    assert again is not None
+    assert known is not None
+    for back_off in range(1, 6):
+        assert poster.step() == 10
+        for passed in (0.0, 9.0):
+            clock.now += passed
+            assert poster.step() == 10 - passed
+            assert not poster.post_again(again, known)
+            assert poster.closed_for() == 10 - passed
+        assert len(keys(server)) == back_off
+        clock.now += 1
+    assert not poster.post_again(again, known)
+    assert len(keys(server)) == 6
+    assert poster.step() == 10
 
 
-def test_a_refusal_for_good_is_noted_and_never_posted_again(
-    server: ScriptedServer, database: Database
+def test_a_server_that_is_far_away_gets_several_at_once_after_it_took_one(
+    server: ScriptedServer, database: Database, clock: Clock
 ) -> None:
-    refusal = Reply(422, b"no such thing", {"Content-Type": "text/plain"})
-    server.script("/results", refusal, Reply(201))
-    for task in ("t1", "t2"):
-        database.append(record(task))
-    poster = Poster(client(server), database, max_backoff=1, ended=lambda: None)
-    poster.start()
-    until(lambda: database.owed_count() == 0)
-    poster.stop()
-    assert keys(server) == ["t1", "t2"]
-    ((task, reason),) = database.refusals()
-    assert task == "t1"
-    assert "422" in reason
-    assert "no such thing" in reason
+    together = threading.Barrier(4)
 
-
-def test_one_result_that_always_fails_does_not_hold_up_the_others(
-    server: ScriptedServer, database: Database
-) -> None:
-    def answer(request: Any) -> Reply:
-        return Reply(500 if request.headers["Idempotency-Key"] == "bad" else 201)
+    def answer(request: Request) -> Reply:
+        if request.headers["Idempotency-Key"] != "t0":
+            together.wait(HANG)  # passes only when four are under way
+        return Reply(201)
 
     server.script("/results", answer)
-    for task in ("bad", "t2", "t3"):
-        database.append(record(task))
-    own = client(server)
-    for _ in range(7):
-        owed = database.next_owed()
-        assert owed is not None
-        if owed.task_id == "bad":
-            with pytest.raises(RetryLater, match="500"):
-                post(own, database, owed)
-        else:
-            post(own, database, owed)
-    assert keys(server) == ["bad"] * 5 + ["t2", "t3"]
-    assert database.owed_count() == 1
-
-
-def test_a_busy_server_counts_against_no_result_and_the_order_stays(
-    server: ScriptedServer, database: Database
-) -> None:
-    server.script("/results", *[Reply(503)] * 8, *[Reply(429)] * 8, Reply(201))
-    for task in ("t1", "t2", "t3"):
-        database.append(record(task))
-    own = client(server)
-    for number in range(16 + 3):
-        owed = database.next_owed()
-        assert owed is not None
-        if number < 16:
-            with pytest.raises(ServerBusy):
-                post(own, database, owed)
-        else:
-            post(own, database, owed)
-    assert keys(server) == ["t1"] * 17 + ["t2", "t3"]
-
-
-def test_an_outage_counts_against_no_result(database: Database) -> None:
-    database.append(record("t1"))
-    gone = ServerClient(
-        ServerConfig(url="http://127.0.0.1:1", results_path="/results", timeout=2), "w1"
-    )
-    for _ in range(7):
-        owed = database.next_owed()
-        assert owed is not None
-        assert owed.failures == 0
-        with pytest.raises(ServerUnreachable):
-            post(gone, database, owed)
-
-
-def test_a_thread_that_ends_by_itself_says_so_and_its_error_is_not_lost(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gone = ServerClient(ServerConfig(url="http://127.0.0.1:1", results_path="/r"), "w1")
-    monkeypatch.setattr(gone, "post_result", lambda record, lease_id: 1 / 0)
-    database.append(record("t1"))
-    ended: list[bool] = []
-    poster = Poster(gone, database, max_backoff=1, ended=lambda: ended.append(True))
-    poster.start()
-    until(lambda: bool(ended))
-    with pytest.raises(ZeroDivisionError):
-        poster.stop()
-
-
-def backlog_of_20(server: ScriptedServer, database: Database) -> Poster:
-    server.script("/results", Reply(201))
-    for number in range(20):
-        database.append(record(f"t{number}"))
-    poster = Poster(client(server), database, max_backoff=1, ended=lambda: None)
-    poster.notify()
-    poster.start()
-    return poster
-
-
-def test_a_backlog_is_held_back_while_images_come(
-    server: ScriptedServer, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(poster_module, "QUIET", 30.0)
-    poster = backlog_of_20(server, database)
-    until(lambda: len(server.requests) == 2)
-    time.sleep(0.3)
-    assert len(server.requests) == 2
-    poster.notify()
-    until(lambda: len(server.requests) == 4)
-    poster.stop()
-    assert keys(server) == ["t0", "t1", "t2", "t3"]
-
-
-def test_a_backlog_is_worked_off_when_no_image_comes(
-    server: ScriptedServer, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(poster_module, "QUIET", 0.1)
-    poster = backlog_of_20(server, database)
-    until(lambda: database.owed_count() == 0)
-    poster.stop()
-
-
-def test_a_server_that_is_far_away_gets_several_at_once(
-    server: ScriptedServer, database: Database
-) -> None:
-    server.script("/results", Reply(201, delay=0.5))
-    for number in range(12):
-        database.append(record(f"t{number}"))
-    poster = Poster(client(server), database, max_backoff=1, ended=lambda: None, at_once=4)
-    started = time.monotonic()
-    poster.start()
-    until(lambda: database.owed_count() == 0)
-    poster.stop()
-    assert time.monotonic() - started < 12 * 0.5 * 0.7
-    assert sorted(keys(server)) == sorted(f"t{number}" for number in range(12))
+    owe(database, *(f"t{number}" for number in range(9)))
+    poster = make(server.url, database, clock, at_once=4)
+    assert poster.step() == 0
+    assert keys(server) == ["t0"]
+    assert [poster.step() for _ in range(3)] == [0, 0, None]
+    assert sorted(keys(server)) == [f"t{number}" for number in range(9)]
 
 
 def test_of_several_at_once_one_that_fails_is_tried_again_and_the_others_are_not(
-    server: ScriptedServer, database: Database
+    server: ScriptedServer, database: Database, clock: Clock
 ) -> None:
     failed: list[str] = []
 
-    def answer(request: Any) -> Reply:
+    def answer(request: Request) -> Reply:
         key = request.headers["Idempotency-Key"]
-        if key == "t1" and not failed:
+        if key == "t2" and not failed:
             failed.append(key)
             return Reply(500)
         return Reply(201)
 
     server.script("/results", answer)
-    for number in range(4):
-        database.append(record(f"t{number}"))
-    poster = Poster(client(server), database, max_backoff=1, ended=lambda: None, at_once=4)
-    poster.start()
-    until(lambda: database.owed_count() == 0)
-    poster.stop()
-    assert sorted(keys(server)) == ["t0", "t1", "t1", "t2", "t3"]
+    owe(database, *(f"t{number}" for number in range(5)))
+    rounds(make(server.url, database, clock, at_once=4), clock, 4)
+    assert sorted(keys(server)) == ["t0", "t1", "t2", "t2", "t3", "t4"]
+
+
+def test_what_could_not_be_posted_is_posted_after_a_restart(
+    server: ScriptedServer, tmp_path: Path, clock: Clock
+) -> None:
+    server.script("/results", Reply(503), Reply(201))
+    with Database(tmp_path / "r.json", owe=True) as database:
+        database.append(record("t1"), lease_id="l1")
+        make(server.url, database, clock).step()
+    with Database(tmp_path / "r.json", owe=True) as database:
+        make(server.url, database, clock).step()
+        assert database.owed_count() == 0
+    assert keys(server) == ["t1", "t1"]
+    assert [r.headers["X-Lease-Id"] for r in server.requests] == ["l1", "l1"]
+
+
+def test_a_refusal_for_good_is_noted_and_never_posted_again(
+    server: ScriptedServer, database: Database, poster: Poster, clock: Clock
+) -> None:
+    refusal = Reply(422, b"no such thing", {"Content-Type": "text/plain"})
+    server.script("/results", refusal, Reply(201))
+    owe(database, "t1", "t2")
+    rounds(poster, clock, 3)
+    assert keys(server) == ["t1", "t2"]
+    refused = [state for state in posting_states(database.path) if state[1] == "refused"]
+    ((task, _, reason),) = refused
+    assert task == "t1"
+    assert "422" in str(reason)
+    assert "no such thing" in str(reason)
+
+
+def test_one_result_that_always_fails_does_not_hold_up_the_others(
+    server: ScriptedServer, database: Database, poster: Poster, clock: Clock
+) -> None:
+    server.script(
+        "/results",
+        lambda request: Reply(500 if request.headers["Idempotency-Key"] == "bad" else 201),
+    )
+    owe(database, "bad", "t2", "t3")
+    rounds(poster, clock, 7)
+    assert keys(server) == ["bad"] * 5 + ["t2", "t3"]
+    assert database.owed_count() == 1
+
+
+def test_a_busy_server_counts_against_no_result_and_the_order_stays(
+    server: ScriptedServer, database: Database, poster: Poster, clock: Clock
+) -> None:
+    server.script("/results", *[Reply(503)] * 8, *[Reply(429)] * 8, Reply(201))
+    owe(database, "t1", "t2", "t3")
+    rounds(poster, clock, 16 + 3)
+    assert keys(server) == ["t1"] * 17 + ["t2", "t3"]
+
+
+def test_an_outage_counts_against_no_result(database: Database, clock: Clock) -> None:
+    owe(database, "t1")
+    rounds(make("http://127.0.0.1:1", database, clock), clock, 7)
+    (owed,) = database.owed(1)
+    assert owed.failures == 0
+
+
+def test_a_backlog_waits_for_the_next_image_while_images_come(
+    server: ScriptedServer, database: Database, poster: Poster
+) -> None:
+    owe(database, "t1", "t2", "t3")
+    assert poster.step(images_come=True) == QUIET
+    assert poster.step(images_come=True) == QUIET
+    assert keys(server) == ["t1", "t2"]
+    assert poster.step() == 0  # and is worked off at once when none came meanwhile
+    assert poster.step() is None
+
+
+def test_it_runs_until_it_is_stopped_and_posts_what_it_is_told_of(
+    server: ScriptedServer, database: Database, poster: Poster
+) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(poster.run)
+        for number in range(3):
+            owe(database, f"t{number}")
+            poster.notify()
+            until(lambda: database.owed_count() == 0)
+        poster.stop()
+        running.result(HANG)
+    assert keys(server) == ["t0", "t1", "t2"]
+
+
+class TestATaskThatIsOfferedAgain:
+    def test_is_posted_at_once_even_if_others_are_in_line(
+        self, server: ScriptedServer, database: Database, poster: Poster
+    ) -> None:
+        owe(database, "t1", "t2", "t3")
+        server.script("/image", image("t3", X_Lease_Id="l9"))
+        offered = ServerClient(ServerConfig(url=server.url), "w1").pull_image()
+        known = database.known("t3")
+        assert offered is not None
+        assert known is not None
+        assert poster.post_again(offered, known)
+        (post,) = asked(server, "/results")
+        assert (post.headers["Idempotency-Key"], post.headers["X-Lease-Id"]) == ("t3", "l9")
+
+    def test_is_not_posted_twice_if_its_turn_came_meanwhile(
+        self, server: ScriptedServer, database: Database, poster: Poster
+    ) -> None:
+        owe(database, "t1")
+        server.script("/image", image("t1"))
+        offered = ServerClient(ServerConfig(url=server.url), "w1").pull_image()
+        known = database.known("t1")
+        assert offered is not None
+        assert known is not None
+        poster.step()
+        assert poster.post_again(offered, known)
+        assert keys(server) == ["t1"]

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemon.played import PlayedAnalysts, asked, image, records
+from tests.daemon.running import Daemon
 from tests.processes import command, wait_for
 from tests.scripted_server import Reply, ScriptedServer
-from worker.config import load_config
-from worker.daemon.reload import LIVE, merge
+from worker.config import Config, load_config
+from worker.daemon.reload import FIXED_KEYS, merge
 
 
 @pytest.fixture
@@ -79,52 +81,93 @@ def test_what_can_change_does_and_the_rest_is_said_in_one_line(
     assert not (tmp_path / "other.json").exists()
 
 
+class Reloadable:
+    """A daemon in this process with a worker.ini that is read again."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self._folder, self._file = folder, folder / "worker.ini"
+        self.write(ini(url, 0.1))
+        self.daemon = Daemon(self._load(), PlayedAnalysts(), self._load)
+
+    def _load(self) -> Config:
+        flags = [f"database.path={self._folder / 'results.json'}"]
+        return load_config(self._file, environment={}, flags=flags)
+
+    def write(self, text: str) -> None:
+        self._file.write_text(text)
+
+    def reload(self, text: str) -> None:
+        self.write(text)
+        self.daemon.alarm.reload()
+
+    def __enter__(self) -> "Reloadable":
+        self.daemon.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.daemon.__exit__()
+
+
+@pytest.mark.parametrize("mistake", ["range", "token_file"])
 def test_a_broken_file_keeps_the_old_configuration_and_says_so(
-    server: ScriptedServer, tmp_path: Path
+    server: ScriptedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, mistake: str
 ) -> None:
-    (tmp_path / "worker.ini").write_text(ini(server.url, 0.1))
-    with Process(tmp_path) as daemon:
-        for broken, names in (
-            (ini(server.url, -1), "poll_interval = -1"),
-            (ini(server.url, 3600, "token_file = missing"), "token_file"),
-        ):
-            daemon.reload(broken)
-            daemon.until(lambda names=names: names in daemon.log)  # type: ignore[misc]
-            line = daemon.log.splitlines()[-1]
-            assert " ERROR " in line
-            assert "the old configuration stays in force" in line
-            before = len(server.requests)
-            daemon.until(lambda before=before: len(server.requests) > before + 3)  # type: ignore[misc]
-    assert "Traceback" not in daemon.log
+    caplog.set_level("INFO", "worker")
+    with Reloadable(tmp_path, server.url) as running:
+        running.daemon.until(lambda: server.requests)
+        broken = {
+            "range": (ini(server.url, -1), "poll_interval = -1"),
+            "token_file": (ini(server.url, 3600, "token_file = missing"), "token_file"),
+        }
+        text, names = broken[mistake]
+        running.reload(text)
+        running.daemon.until(lambda: "SIGHUP" in caplog.text)
+        (line,) = [r for r in caplog.records if "SIGHUP" in r.getMessage()]
+        assert line.levelname == "ERROR"
+        assert names in line.getMessage()
+        assert "the old configuration stays in force" in line.getMessage()
+        before = len(server.requests)
+        running.daemon.until(lambda: len(server.requests) > before + 3)
 
 
 def test_a_back_off_is_cut_short_so_that_the_change_holds_at_once(
-    server: ScriptedServer, tmp_path: Path
+    server: ScriptedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.script("/image", Reply(503, headers={"Retry-After": "60"}), Reply(204))
-    (tmp_path / "worker.ini").write_text(ini(server.url, 3600))
-    with Process(tmp_path) as daemon:
-        daemon.until(lambda: "next try in 60.0 s" in daemon.log)
-        daemon.reload(ini(server.url, 0.1))
-        daemon.until(lambda: len(server.requests) >= 3)
+    with Reloadable(tmp_path, server.url) as running:
+        running.daemon.until(lambda: "next try in 60.0 s" in caplog.text)
+        running.reload(ini(server.url, 0.2))
+        running.daemon.until(lambda: len(server.requests) >= 3)
 
 
 def test_the_token_and_the_fallback_threshold_are_those_of_the_new_file(
-    server: ScriptedServer, tmp_path: Path
+    server: ScriptedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "worker.ini").write_text(ini(server.url, 0.1))
     token = tmp_path / "token"
     token.write_text("s3cret")
     token.chmod(0o600)
-    with Process(tmp_path) as daemon:
-        daemon.until(lambda: server.requests)
+    with Reloadable(tmp_path, server.url) as running:
+        running.daemon.until(lambda: server.requests)
         assert "Authorization" not in server.requests[0].headers
-        daemon.reload(ini(server.url, 0.1, "token_file = token\nfallback_threshold = 0.25"))
-        daemon.until(lambda: server.requests[-1].headers.get("Authorization") == "Bearer s3cret")
-        broken = Reply(body=b"x", headers={"Content-Type": "image/png", "X-Task-Id": "t1"})
-        server.script("/image", broken, Reply(204))
-        daemon.until(lambda: "fallback_threshold = 0.25 applies" in daemon.log)
-    assert "s3cret" not in daemon.log
+        running.reload(ini(server.url, 0.1, "token_file = token\nfallback_threshold = 0.25"))
+        running.daemon.until(
+            lambda: server.requests[-1].headers.get("Authorization") == "Bearer s3cret"
+        )
+        server.script("/image", image("t1"), Reply(204))
+        running.daemon.until(lambda: [r["threshold"] for r in records(tmp_path)] == [0.25])
+    assert "s3cret" not in caplog.text
+
+
+def test_an_image_that_is_kept_and_the_threshold_outlive_a_reload(
+    server: ScriptedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script("/image", image("t1"), image("t2"), Reply(204))
+    server.script("/threshold", Reply(body=b"0.7"), Reply(500))
+    with Reloadable(tmp_path, server.url) as running:
+        running.daemon.until(lambda: "kept in hand: 1" in caplog.text)
+        running.reload(ini(server.url, 0.2))
+        running.daemon.until(lambda: len(asked(server, "/threshold")) >= 3)
+    assert [(r["task_id"], r["threshold"]) for r in records(tmp_path)] == [("t1", 0.7), ("t2", 0.7)]
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -161,17 +204,22 @@ def test_merge_takes_what_may_change_and_keeps_the_rest() -> None:
     old = load_config(environment={}, flags=["worker.id=me"])
     new = load_config(
         environment={},
-        flags=["worker.id=you", "worker.poll_interval=9", "server.results_path=/r"],
+        flags=[
+            "worker.id=you",
+            "worker.poll_interval=9",
+            "server.results_path=/r",
+            "database.rotate=monthly",
+        ],
     )
     merged, changed, waiting = merge(old, new)
-    assert merged.worker.poll_interval == 9
-    assert (merged.worker.id, merged.server.results_path) == ("me", "")
-    assert changed == ["[worker] poll_interval"]
-    assert waiting == ["[server] results_path", "[worker] id"]
+    assert (merged.worker.poll_interval, merged.worker.id) == (9, "you")
+    assert (merged.server.results_path, merged.database.rotate) == ("", "never")
+    assert sorted(changed) == ["[worker] id", "[worker] poll_interval"]
+    assert waiting == ["[server] results_path", "[database] rotate"]
     assert merge(old, old) == (old, [], [])
 
 
-def test_every_live_key_is_a_key() -> None:
-    for name in LIVE:
+def test_every_key_that_waits_for_a_restart_is_a_key() -> None:
+    for name in FIXED_KEYS:
         section, key = name.split(".")
         assert hasattr(getattr(load_config(environment={}), section), key), name

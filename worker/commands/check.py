@@ -84,9 +84,9 @@ def check_database(config: "Config") -> str:
 
 def check_metrics(config: "Config") -> str:
     """Take the address, for a moment."""
-    from worker.daemon.metrics import Monitor, serve
+    from worker.daemon.metrics import Metrics, serve
 
-    with serve(config.metrics.address, Monitor(), lambda: 0) as url:
+    with serve(config.metrics.address, Metrics()) as url:
         return f"{url}/metrics and /healthz can be served"
 
 

@@ -13,12 +13,12 @@ from worker.record import EMOTIONS
 
 if TYPE_CHECKING:
     from worker.config import Config
-    from worker.daemon.alarm import Alarm
+    from worker.daemon import Alarm
 
 
 def new_alarm(*, hangup: bool = False) -> "Alarm":
     """One that has taken over the signals. To be made first, before the slow imports."""
-    from worker.daemon.alarm import Alarm
+    from worker.daemon import Alarm
 
     alarm = Alarm()
     alarm.install(hangup=hangup)

@@ -11,7 +11,7 @@ from worker.errors import UsageError
 
 if TYPE_CHECKING:
     from worker.config import Config
-    from worker.daemon.alarm import Alarm
+    from worker.daemon import Alarm
     from worker.demo_server.sample_images import Sample
     from worker.record import Record
 

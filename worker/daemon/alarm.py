@@ -1,7 +1,6 @@
 """SIGTERM and Ctrl-C: the first asks to stop, the second ends the process at once. SIGHUP asks to
 read the configuration again."""
 
-import math
 import os
 import signal
 import time
@@ -9,6 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import FrameType
+
+from worker.daemon import systemd
 
 # Seconds. A signal that comes just before the thread falls asleep does not wake it: Python runs its
 # handler only afterwards.
@@ -18,19 +19,22 @@ LONGEST_SLEEP = 1.0
 class Alarm:
     """What the main thread waits on: a tick of the schedule, or the wish to stop or to reload.
 
-    ``idle`` is called in every wait, at least each ``idle_every`` seconds.
-
-    A SimpleQueue and not an Event: its put() may be called from a signal handler that interrupts
-    the very get() it wakes, where Event.set() can deadlock.
+    While it waits it feeds systemd's watchdog. ``clock``: monotonic seconds. ``calls``: what wakes
+    it; a SimpleQueue and not an Event, because its put() may be called from a signal handler that
+    interrupts the very get() it wakes, where Event.set() can deadlock.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        calls: "SimpleQueue[str] | None" = None,
+    ) -> None:
         self.stop_requested = False
         self.reload_requested = False
-        self.idle: Callable[[], None] = lambda: None
-        self.idle_every = math.inf
+        self._clock = clock
+        self._calls = SimpleQueue() if calls is None else calls
+        self._longest = min(LONGEST_SLEEP, systemd.watchdog_seconds() / 2)
         self._terminal = False
-        self._queue: SimpleQueue[str] = SimpleQueue()
 
     def install(self, *, hangup: bool = False) -> None:
         """Take over SIGINT and SIGTERM, with ``hangup`` also SIGHUP. To be called first, before the
@@ -43,27 +47,32 @@ class Alarm:
             signal.signal(signal.SIGHUP, self._on_hangup)
 
     def stop(self) -> None:
-        """Ask the loop to end after the image in hand."""
+        """Ask the loop to end after the images in hand."""
         self.stop_requested = True
-        self._queue.put("stop")
+        self._calls.put("stop")
+
+    def reload(self) -> None:
+        """Ask the loop to read its configuration again."""
+        self.reload_requested = True
+        self._calls.put("reload")
 
     def tick(self) -> None:
         """Say that it is time to poll."""
-        if self._queue.empty():  # nobody waits during a long drain: do not pile them up
-            self._queue.put("tick")
+        if self._calls.empty():  # nobody waits during a long drain: do not pile them up
+            self._calls.put("tick")
 
     def wait(self, seconds: float, *, until_tick: bool = False) -> None:
-        """Return after ``seconds`` of monotonic time, or earlier on a stop or the wish to reload,
-        or on a tick from now on where ``until_tick``."""
-        deadline = time.monotonic() + seconds
-        while not self._queue.empty():
-            self._queue.get()
-        while not self.called_away() and (left := deadline - time.monotonic()) > 0:
+        """Return after ``seconds`` of monotonic time, or earlier on a stop or the wish to reload;
+        with ``until_tick`` also on a tick from now on."""
+        deadline = self._clock() + seconds
+        while not self._calls.empty():
+            self._calls.get()
+        while not self.called_away() and (left := deadline - self._clock()) > 0:
             with suppress(Empty):
-                kind = self._queue.get(timeout=min(left, self.idle_every, LONGEST_SLEEP))
-                if until_tick and kind == "tick":
+                call = self._calls.get(timeout=min(left, self._longest))
+                if until_tick and call == "tick":
                     return
-            self.idle()
+            systemd.alive()
 
     def called_away(self) -> bool:
         """Whether somebody wants the loop to stop or to reload."""
@@ -72,9 +81,8 @@ class Alarm:
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
         if self._terminal and not os.isatty(0):  # the window was closed: nobody meant to reload
             self._on_signal(number, frame)
-            return
-        self.reload_requested = True
-        self._queue.put("reload")
+        else:
+            self.reload()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.stop_requested:

@@ -2,63 +2,67 @@
 
 import logging
 import random
+import re
 import time
 from collections.abc import Callable
 
 from worker.errors import RetryLater, ServerRefuses
 
 FIRST_WAIT = 1.0  # seconds
+REMINDER = 600.0  # seconds between two lines about an outage that lasts
+
+# What may differ each time in messages about one and the same cause: what the server said, and
+# counts of bytes or seconds. A status stays.
+_PASSING = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9]{4,}|[0-9]+\.[0-9]+")
 
 
 class Backoff:
     """Exponential back-off with full jitter, so that many workers do not come back at once.
 
     See Brooker 2015, "Exponential Backoff And Jitter": a wait is drawn evenly from 0 up to a bound
-    that doubles with every fault in a row, from 1 s up to ``longest`` seconds.
+    that doubles with every fault in a row, from 1 s up to ``longest`` seconds. It logs an outage of
+    ``what`` when it begins, when its cause changes, every ten minutes, and when it ends.
+
+    ``draw`` gives a number between two; ``clock``: monotonic seconds. For one thread at a time.
     """
 
-    def __init__(self, longest: float, draw: Callable[[float, float], float] = random.uniform):
-        self.longest = longest
-        self._draw = draw
-        self._faults = 0
-
-    def next_wait(self, error: RetryLater) -> float:
-        """Seconds to wait after this fault; what the server asked for counts, up to ``longest``."""
-        bound = min(self.longest, FIRST_WAIT * 2 ** min(self._faults, 30))
-        self._faults += 1
-        if error.wait:  # one that asks for 0 seconds would keep both sides busy
-            return min(error.wait, self.longest)
-        return self._draw(0, bound)
-
-    def reset(self) -> None:
-        self._faults = 0
-
-
-class Outage:
-    """Logs an outage once when it starts, when its kind changes, and when it ends."""
-
     def __init__(
-        self, what: str, logger: logging.Logger, clock: Callable[[], float] = time.monotonic
+        self,
+        what: str,
+        logger: logging.Logger,
+        longest: float,
+        draw: Callable[[float, float], float] = random.uniform,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._what = what
-        self._logger = logger
-        self._clock = clock
-        self._since: float | None = None
-        self._kind: object = None
+        self._what, self._logger, self._longest = what, logger, longest
+        self._draw, self._clock = draw, clock
+        self._faults = 0
+        self._began = self._told = 0.0
+        self._cause = ""
 
-    def fault(self, error: RetryLater, wait: float) -> None:
-        kind = (type(error), error.status if isinstance(error, ServerRefuses) else None)
-        if kind == self._kind:
-            self._logger.debug("%s: %s; next try in %.1f s", self._what, error, wait)
-            return
-        if self._since is None:
-            self._since = self._clock()
-        self._kind = kind
+    def fault(self, error: RetryLater, more: str = "") -> float:
+        """Note a fault; ``more``: what its line says, too. Returns the seconds to wait after it:
+        what the server asked for counts, up to ``longest``."""
+        bound = min(self._longest, FIRST_WAIT * 2 ** min(self._faults, 30))
+        # A server that asks for 0 seconds would keep both sides busy.
+        wait = min(error.wait, self._longest) if error.wait else self._draw(0, bound)
+        now, cause = self._clock(), f"{type(error).__name__} {_PASSING.sub('', str(error))}"
+        self._faults += 1
         level = logging.ERROR if isinstance(error, ServerRefuses) else logging.WARNING
-        self._logger.log(level, "%s: %s; next try in %.1f s", self._what, error, wait)
+        if self._faults == 1:
+            self._began = now
+        elif cause == self._cause and now - self._told < REMINDER:
+            level = logging.DEBUG
+        elif cause == self._cause:
+            more += f"; {self._faults} faults in {(now - self._began) / 60:.0f} minutes"
+        if level > logging.DEBUG:
+            self._cause, self._told = cause, now
+        self._logger.log(level, "%s: %s%s; next try in %.1f s", self._what, error, more, wait)
+        return wait
 
-    def over(self) -> None:
-        if self._since is not None:
-            lasted = self._clock() - self._since
-            self._logger.info("%s: works again after %.1f s", self._what, lasted)
-        self._since = self._kind = None
+    def works(self) -> None:
+        """Note that it works, be it again or still."""
+        if self._faults:
+            lasted, text = self._clock() - self._began, "%s: works again after %.1f s and %d faults"
+            self._logger.info(text, self._what, lasted, self._faults)
+        self._faults = 0

@@ -1,128 +1,113 @@
-"""What the daemon does, counted; served at /metrics and /healthz where an address is configured.
-
-Counting costs next to nothing and is always on. The Prometheus client turns the counts into its
-format when it is asked, and is imported only where [metrics] address is set.
-"""
+"""What the daemon does, counted; served at /metrics and /healthz if an address is configured."""
 
 import json
-import logging
 import math
-import sys
-import threading
 import time
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import accumulate
-from socket import AF_INET, AF_INET6
-from socketserver import ThreadingTCPServer
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
-from worker import __version__
+import prometheus_client as prometheus
+
+from worker import __version__, errors
 from worker.config import Config
-from worker.errors import (
-    DiskRefuses,
-    RetryLater,
-    ServerBusy,
-    ServerRefuses,
-    ServerUnreachable,
-    UsageError,
-)
 from worker.record import EMOTIONS, Record
 
-if TYPE_CHECKING:
-    from prometheus_client import Metric
-
-logger = logging.getLogger(__name__)
-
-FAULTS: dict[type[RetryLater], str] = {
-    ServerUnreachable: "unreachable",
-    ServerBusy: "busy",
-    ServerRefuses: "refused",
-    DiskRefuses: "disk",
+FAULTS: dict[type[errors.RetryLater], str] = {
+    errors.ServerUnreachable: "unreachable",
+    errors.ServerBusy: "busy",
+    errors.ServerRefuses: "refused",
+    errors.DiskRefuses: "disk",
 }
 OUTCOMES = ("image", "nothing", *FAULTS.values(), "fault")  # of a poll
 STAGES = ("pull", "threshold", "analyze", "store", "post")
-BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, math.inf)
-MAX_QUIET = 10  # seconds; a client that sends no request is hung up on
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class Monitor:
-    """The counts. Any thread writes, any reads.
+class Metrics:
+    """The figures, in a registry of their own. Safe to use from several threads.
 
-    ``limit``: seconds without a completed poll after which the daemon counts as unhealthy.
+    ``network``: the name that records carry. ``limit``: seconds without a completed poll after
+    which the daemon counts as unhealthy. ``clock``: monotonic seconds.
     """
 
-    def __init__(self, limit: float = math.inf, network: str = "") -> None:
-        self.limit = limit
-        self.network = network
-        self.polls = Counter(dict.fromkeys(OUTCOMES, 0))
-        self.images = Counter({"analyzed": 0, "repeated": 0})
-        self.faces = Counter({"named": 0, "unnamed": 0})
-        self.in_hand: Callable[[], int] = lambda: 0  # images pulled whose record is not on disk yet
-        self.threshold: float | None = None
-        self.backoff = {"polling": 0.0, "posting": 0.0}  # seconds; 0: no wait after a fault
-        self.stages = {name: [0] * len(BUCKETS) for name in STAGES}
-        self.seconds = dict.fromkeys(STAGES, 0.0)
-        self.last_outcome = "none yet"
-        self.last_poll = 0.0  # both: seconds since 1970, 0: never
-        self.last_answer = 0.0
-        self._completed = time.monotonic()
-        self._lock = threading.Lock()
+    def __init__(
+        self,
+        network: str = "",
+        limit: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.network, self.limit, self._clock = network, limit, clock
+        self._outcome, self._wait = "none yet", 0.0  # of the last poll
+        self._completed, self._answered = clock(), math.nan
+        self.registry = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=self.registry)
+        ours: Any = {"namespace": "emotion_worker", "registry": self.registry}
+        counter, gauge = prometheus.Counter, prometheus.Gauge
+        self.polls = counter("polls", "polls by what came of them", ["outcome"], **ours)
+        self.images = counter("images", "images by what came of them", ["outcome"], **ours)
+        what = "faces by whether an emotion reached the threshold"
+        self.faces = counter("faces", what, ["outcome"], **ours)
+        what = "duration of one stage of the work"
+        self.stages = prometheus.Histogram(
+            "stage_seconds", what, ["stage"], buckets=BUCKETS, **ours
+        )
+        self.backoff = gauge("backoff_seconds", "wait after a fault, 0: none", ["loop"], **ours)
+        self.threshold = gauge("threshold", "threshold of the last image that had one", **ours)
+        self.last_poll = gauge("last_poll_timestamp_seconds", "end of the last poll", **ours)
+        self.last_answer = gauge("last_answer_timestamp_seconds", "last good poll", **ours)
+        self.in_hand = gauge("images_in_hand", "images pulled and not yet recorded", **ours)
+        self.kept = gauge("images_kept", "those of them that wait for something else", **ours)
+        self.pending = gauge("posts_pending", "results still to post", **ours)
+        facts = {"version": __version__, "network": network}
+        prometheus.Info("build", "what runs here", **ours).info(facts)
+        self.threshold.set(math.nan)
+        for figures, labels in (
+            (self.polls, OUTCOMES),
+            (self.images, ("analyzed", "repeated")),
+            (self.faces, ("named", "unnamed")),
+            (self.stages, STAGES),
+            (self.backoff, ("polling", "posting")),
+        ):
+            for label in labels:  # so that each is there before it is counted up
+                figures.labels(label)
 
     def polled(self, outcome: str, wait: float = 0) -> None:
         """A poll is over, one of OUTCOMES; ``wait``: seconds of back-off that follow."""
-        with self._lock:
-            self.polls[outcome] += 1
-            self.last_outcome = outcome
-            self.last_poll = time.time()
-            if outcome in ("image", "nothing"):
-                self.last_answer = self.last_poll
-            self.backoff["polling"] = wait
-            self._completed = time.monotonic()
-
-    def repeated(self) -> None:
-        """An image was offered that is recorded already."""
-        with self._lock:
-            self.images["repeated"] += 1
+        self.polls.labels(outcome).inc()
+        self.backoff.labels("polling").set(wait)
+        self.last_poll.set_to_current_time()
+        self._outcome, self._completed, self._wait = outcome, self._clock(), wait
+        if outcome in ("image", "nothing"):
+            self.last_answer.set_to_current_time()
+            self._answered = self._completed
 
     def recorded(self, record: Record) -> None:
         """An image's record is on disk."""
         error = record.get("error")
-        with self._lock:
-            self.images[error["type"] if error else "analyzed"] += 1
-            for face in record["faces"]:
-                self.faces["unnamed" if set(EMOTIONS).isdisjoint(face) else "named"] += 1
-            if record["threshold"] is not None:
-                self.threshold = record["threshold"]
+        self.images.labels(error["type"] if error else "analyzed").inc()
+        for face in record["faces"]:
+            self.faces.labels("unnamed" if set(EMOTIONS).isdisjoint(face) else "named").inc()
+        if record["threshold"] is not None:
+            self.threshold.set(record["threshold"])
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure what is done inside as one of STAGES, also where it fails."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            elapsed = time.perf_counter() - started
-            with self._lock:
-                self.stages[name][bisect_left(BUCKETS, elapsed)] += 1
-                self.seconds[name] += elapsed
+    def stage(self, name: str) -> AbstractContextManager[object]:
+        """Measure what is done inside as one of STAGES, also if it fails."""
+        return self.stages.labels(name).time()
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether the loop goes round, and the facts. A server that is down is no fault of it."""
-        age = time.monotonic() - self._completed
-        healthy = age <= self.limit
-        return healthy, {
-            "status": "ok" if healthy else "stalled",
+        now = self._clock()
+        age, answered = now - self._completed, now - self._answered
+        return age <= self.limit, {
+            "status": "ok" if age <= self.limit else "stalled",
             "last_poll_age_s": round(age, 3),
             "limit_s": self.limit,
-            "last_poll": self.last_outcome,
-            "last_answer_age_s": round(time.time() - self.last_answer, 3)
-            if self.last_answer
-            else None,
-            "backoff_s": round(self.backoff["polling"], 3),
+            "last_poll": self._outcome,
+            "last_answer_age_s": None if math.isnan(answered) else round(answered, 3),
+            "backoff_s": round(self._wait, 3),
         }
 
 
@@ -132,114 +117,38 @@ def health_limit(config: Config) -> float:
     return 3 * max(worker.poll_interval, worker.max_backoff) + config.server.timeout
 
 
-def outcome_of(error: RetryLater) -> str:
+def outcome_of(error: errors.RetryLater) -> str:
     """The one of OUTCOMES that a poll with this error had."""
     return FAULTS.get(type(error), "fault")
 
 
 @contextmanager
-def serve(address: str, monitor: Monitor, pending: Callable[[], int]) -> Iterator[str]:
-    """Serve /metrics and /healthz from a thread at ``address``, as `MetricsConfig` has it, or do
-    nothing where it is empty; gives the URL. ``pending``: how many results are still to post.
-
-    Raises UsageError where it cannot listen there.
-    """
+def serve(address: str, metrics: Metrics) -> Iterator[str]:
+    """Serve /metrics and /healthz at ``address``, as `MetricsConfig` has it, or do nothing if it is
+    empty; gives the URL. Raises UsageError if it cannot listen there."""
     if not address:
         yield ""
         return
-    from prometheus_client import CollectorRegistry, MetricsHandler, ProcessCollector
+    from worker.web import WebServer
 
-    class Handler(MetricsHandler):
-        timeout = MAX_QUIET
+    show: Any = prometheus.make_wsgi_app(metrics.registry)
 
-        def do_GET(self) -> None:  # noqa: N802 - http.server calls it so
-            match urlsplit(self.path).path:
-                case "/metrics":
-                    super().do_GET()
-                case "/healthz":
-                    healthy, facts = monitor.health()
-                    self._answer(200 if healthy else 503, facts)
-                case _:
-                    self._answer(404, {"error": "there are /metrics and /healthz"})
-
-        def _answer(self, status: int, document: dict[str, Any]) -> None:
-            body = json.dumps(document).encode() + b"\n"
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    class Server(ThreadingTCPServer):  # an HTTPServer would look its own name up in the DNS
-        allow_reuse_address = True
-        daemon_threads = True
-        address_family = AF_INET6 if address.startswith("[") else AF_INET
-
-        def handle_error(self, *_: object) -> None:
-            error = sys.exception()
-            if not isinstance(error, ConnectionError | TimeoutError):  # a client that hung up
-                logger.error("[metrics] a request could not be answered: %r", error)
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        path, facts = environ["PATH_INFO"], {"error": "there are /metrics and /healthz"}
+        if path == "/metrics":
+            metrics_page: Iterable[bytes] = show(environ, start_response)
+            return metrics_page
+        status = "404 Not Found"
+        if path == "/healthz":
+            healthy, facts = metrics.health()
+            status = "200 OK" if healthy else "503 Service Unavailable"
+        start_response(status, [("Content-Type", "application/json")])
+        return [json.dumps(facts).encode() + b"\n"]
 
     host, _, port = address.rpartition(":")
     try:
-        server = Server((host.strip("[]"), int(port)), Handler)
-    except OSError as error:
-        problem = error.strerror or error
-        raise UsageError(f"[metrics] address = {address}: cannot listen there: {problem}") from None
-    registry = Handler.registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    registry.register(_Collector(monitor, pending))
-    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
-    thread.start()
-    try:
-        yield f"http://{host}:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-class _Collector:
-    """Gives the Prometheus client the counts as they are at this moment."""
-
-    def __init__(self, monitor: Monitor, pending: Callable[[], int]) -> None:
-        self._monitor = monitor
-        self._pending = pending
-
-    def collect(self) -> Iterator["Metric"]:
-        from prometheus_client import core
-
-        now, prefix = self._monitor, "emotion_worker_"
-        for name, what, label, values in (
-            ("polls", "polls by what came of them", "outcome", now.polls),
-            ("images", "images by what came of them", "outcome", now.images),
-            ("faces", "faces by whether an emotion reached the threshold", "outcome", now.faces),
-        ):
-            counter = core.CounterMetricFamily(prefix + name, what, labels=[label])
-            for key, value in list(values.items()):
-                counter.add_metric([key], value)
-            yield counter
-        stages = core.HistogramMetricFamily(
-            prefix + "stage_seconds", "duration of one stage of the work", labels=["stage"]
-        )
-        for stage, counts in now.stages.items():
-            bounds = ["+Inf" if bound == math.inf else str(bound) for bound in BUCKETS]
-            buckets = list(zip(bounds, accumulate(counts), strict=True))
-            stages.add_metric([stage], buckets, now.seconds[stage])
-        yield stages
-        backoff = core.GaugeMetricFamily(
-            prefix + "backoff_seconds", "wait after the last fault, 0: none", labels=["loop"]
-        )
-        for loop, wait in now.backoff.items():
-            backoff.add_metric([loop], wait)
-        yield backoff
-        threshold = math.nan if now.threshold is None else now.threshold
-        for name, what, figure in (
-            ("images_in_hand", "images pulled and not yet recorded", now.in_hand()),
-            ("posts_pending", "results still to post", self._pending()),
-            ("threshold", "threshold of the last image that had one", threshold),
-            ("last_poll_timestamp_seconds", "end of the last poll, 0: none", now.last_poll),
-            ("last_answer_timestamp_seconds", "last good poll, 0: none", now.last_answer),
-        ):
-            yield core.GaugeMetricFamily(prefix + name, what, figure)
-        facts = {"version": __version__, "network": now.network}
-        yield core.InfoMetricFamily(prefix + "build", "what runs here", facts)
+        server = WebServer(answer, host=host.strip("[]"), port=int(port))
+    except errors.UsageError as error:
+        raise errors.UsageError(f"[metrics] address = {address}: {error}") from None
+    with server:
+        yield server.url

@@ -1,210 +1,174 @@
-"""One poll: pull an image, analyse it, store its record. It decides what to do, and waits for
-nothing but other polls that are under way at the same time."""
+"""One poll: pull an image, have it analysed, store its record. It decides what to do, and waits for
+nothing."""
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
+from worker.analysis.analyst import Analysts
 from worker.client.server_client import PulledImage, ServerClient
-from worker.daemon.metrics import Monitor
-from worker.database.database import Database
+from worker.config import Config
+from worker.daemon.hand import Hand, InHand
+from worker.daemon.metrics import Metrics
+from worker.daemon.poster import Poster
+from worker.database import Database, Known
 from worker.database.kept_images import KeptImages
-from worker.errors import DiskRefuses, ImageLost, RetryLater
+from worker.errors import ImageLost, RetryLater, Stop
 from worker.record import Analysis, Record, build_record
 
 logger = logging.getLogger(__name__)
 
-CRASHES = 2  # an image that took the process down this often in a row is not tried again
-
 
 class Found(Enum):
-    """What a poll found: an image (there may be more: poll again at once), or nothing new."""
+    """What a poll found."""
 
-    IMAGE = auto()
-    NOTHING = auto()
+    IMAGE = auto()  # a new image, now recorded: ask again at once, and more often
+    AGAIN = auto()  # one that was recorded before; there may be others: ask again at once
+    IN_HAND = auto()  # one that another poll has in hand: leave the asking to that one
+    UNPOSTED = auto()  # one whose result the server waits for, and does not take at present
+    NOTHING = auto()  # nothing new: wait for the next tick
 
 
+@dataclass(frozen=True)
 class Poller:
-    """Ties server, pipeline and database together. Safe to use from several threads.
+    """Ties server, analysis and database together. Safe to use from several threads.
 
-    ``analyze`` turns bytes into an Analysis and raises ImageLost; ``parallel``: how many images it
-    takes at the same time. ``stored`` is called after each record that is on disk, and after each
-    repeated offer of one.
+    ``clock``: monotonic seconds.
     """
 
-    def __init__(
-        self,
-        client: ServerClient,
-        database: Database,
-        analyze: Callable[[bytes], Analysis],
-        *,
-        worker: str,
-        network: str,
-        stored: Callable[[], None],
-        parallel: int = 1,
-        monitor: Monitor | None = None,
-        kept_images: KeptImages | None = None,
-    ) -> None:
-        self._client = client
-        self._database = database
-        self._analyze = analyze
-        self._free = threading.Semaphore(parallel)
-        self._worker = worker
-        self._network = network
-        self._stored = stored
-        self._monitor = monitor or Monitor()
-        self._monitor.in_hand = lambda: len(self._in_hand) + len(self._held)
-        self._kept_images = kept_images
-        self._last_task: str | None = None
-        self._repeated: set[str] = set()
-        self._hinted = False
-        # Guards all below, and what is noted of an image once it is stored.
-        self._changed = threading.Condition()
-        self._in_hand: set[str] = set()
-        self._alone = False
-        self._held: dict[str, tuple[PulledImage, Record | None]] = {}
+    config: Config
+    client: ServerClient
+    database: Database
+    analysts: Analysts
+    poster: Poster
+    hand: Hand
+    metrics: Metrics
+    kept_images: KeptImages | None = None
+    clock: Callable[[], float] = time.monotonic
+    _keeping: threading.Lock = field(default_factory=threading.Lock)
 
-    def use(self, client: ServerClient) -> None:
-        """Talk to the server through another client from now on."""
-        self._client = client
+    def poll(self) -> Found:
+        """Poll once; what is kept in hand comes before anything new.
 
-    def step(self, pulled: Callable[[], None] = lambda: None) -> Found:
-        """Poll once; ``pulled`` is called where that brings a new image, before its analysis.
-
-        Raises RetryLater where the server, the network or the disk is at fault. What the disk did
-        not take is kept and stored by the next step, before anything new is pulled.
+        Raises RetryLater when the server, the network, the disk or the machine is at fault; an
+        image that was pulled by then is kept in hand.
         """
-        image, record = self._held_back() or (self._pull(), None)
-        if image is None:
-            self._repeated.clear()
-            return Found.NOTHING
+        held = self.hand.next_kept()
+        if held is None:
+            asked_at = self.clock()
+            with self.metrics.stage("pull"):
+                image = self.client.pull_image()
+            if image is None:
+                return Found.NOTHING
+            if not self.hand.take(image):
+                return Found.IN_HAND
+            held = InHand(image, asked_at)
+        return self._finish(held, self._pull_threshold)
+
+    def record_kept(self) -> None:
+        """At the end: record what is kept in hand without asking the server for anything more.
+
+        Raises Stop that names the tasks that cannot be recorded.
+        """
+        lost = []
+        for _ in range(self.hand.kept_count()):
+            if held := self.hand.next_kept():
+                try:
+                    self._finish(held, self._last_threshold)
+                except RetryLater as error:
+                    lost.append(f"task {held.image.task_id} is not recorded: {error}")
+        if lost:
+            raise Stop(f"{'; '.join(lost)}; a server that waits for results will offer it again")
+
+    def _finish(self, held: InHand, threshold_of: Callable[[PulledImage], float]) -> Found:
+        image, record, found = held.image, held.record, Found.IMAGE
         try:
-            suspect = self._database.begun(image.task_id) > 0
-        except DiskRefuses:
-            self._held[image.task_id] = image, record
+            if record is None and (known := self.database.known(image.task_id)):
+                found = self._offered_again(held, known)
+            else:
+                record = record or self._analyze(image, threshold_of)
+                self._store(image, record)
+        except RetryLater:
+            self.hand.keep(replace(held, record=record))
             raise
-        with self._taken(image.task_id, alone=suspect):
-            if record is None and image.task_id in self._held:
-                return Found.NOTHING  # offered again before the disk took it
-            try:
-                if record is None:
-                    if self._database.knows(image.task_id):
-                        return self._offered_again(image)
-                    pulled()
-                    record = self._analyze_image(image)
-                self._store(record, image)
-            except RetryLater as error:
-                if record is not None or isinstance(error, DiskRefuses):
-                    # A server that gives each image away once would not give it again.
-                    self._held[image.task_id] = image, record
-                raise
-        return Found.IMAGE
+        self.client.stored(image)
+        self.hand.release(image.task_id)
+        return found
 
-    @property
-    def held_tasks(self) -> list[str]:
-        """The tasks that the disk did not take yet."""
-        return list(self._held)
-
-    def _held_back(self) -> tuple[PulledImage, Record | None] | None:
-        with self._changed:
-            return self._held.pop(next(iter(self._held))) if self._held else None
-
-    def _pull(self) -> PulledImage | None:
-        with self._monitor.stage("pull"):
-            return self._client.pull_image()
-
-    @contextmanager
-    def _taken(self, task_id: str, *, alone: bool) -> Iterator[None]:
-        """Have a task in hand. Another poll that brings the same one waits, and finds it recorded.
-
-        ``alone``: with no other in hand. So what may have ended the process before can do so again
-        without another image being blamed for it.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: not self._alone and task_id not in self._in_hand)
-            self._in_hand.add(task_id)
-            self._alone = alone
-            self._changed.wait_for(lambda: not alone or len(self._in_hand) == 1)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._in_hand.remove(task_id)
-                if alone:
-                    self._alone = False
-                self._changed.notify_all()
-
-    def _offered_again(self, image: PulledImage) -> Found:
-        """A recorded image: post its record again, never analyse it again."""
-        self._monitor.repeated()
-        self._database.owe_again(image.task_id, image.lease_id)
-        self._stored()
-        with self._changed:
-            task, last = image.task_id, self._last_task
-            self._last_task = task
-            self._client.stored(image)
-            if task not in (last, *self._repeated):
-                # The rest of what the server holds may well be new, so the drain goes on.
-                self._repeated.add(task)
-                return Found.IMAGE
-            if task != last and not self._database.owe and not self._hinted:
-                self._hinted = True
-                logger.warning(
-                    "recorded images keep coming back (task %s): set [server] results_path, or use "
-                    "a server that gives each image away once, or shows its latest",
-                    task,
-                )
-            self._repeated.clear()
-        return Found.NOTHING
-
-    def _analyze_image(self, image: PulledImage) -> Record:
+    def _analyze(self, image: PulledImage, threshold_of: Callable[[PulledImage], float]) -> Record:
         threshold = image.threshold
-        outcome: Analysis | ImageLost
-        if image.problem is not None:
-            outcome = image.problem
-        else:
+        outcome: Analysis | ImageLost | None = image.problem
+        if outcome is None:
             if threshold is None:
-                with self._monitor.stage("threshold"):
-                    threshold = self._client.pull_threshold()
-            outcome = self._analyze_unless_fatal(image)
+                threshold = threshold_of(image)
+            try:
+                with self.metrics.stage("analyze"):
+                    outcome = self.analysts.analyze(image.content)
+            except ImageLost as lost:
+                outcome = lost
         return build_record(
             file_name=image.file_name,
             threshold=threshold,
             outcome=outcome,
             task_id=image.task_id,
-            worker=self._worker,
-            network=self._network,
+            worker=self.config.worker.id,
+            network=self.metrics.network,
         )
 
-    def _analyze_unless_fatal(self, image: PulledImage) -> Analysis | ImageLost:
-        with self._free:
-            crashes = self._database.begin(image.task_id)
-            if crashes >= CRASHES:
-                return ImageLost("crashed", f"the worker ended {crashes} times while analysing it")
-            try:
-                with self._monitor.stage("analyze"):
-                    return self._analyze(image.content)
-            except ImageLost as lost:
-                return lost
+    def _pull_threshold(self, _: PulledImage) -> float:
+        with self.metrics.stage("threshold"):
+            self.hand.threshold = self.client.pull_threshold()
+        return self.hand.threshold
 
-    def _store(self, record: Record, image: PulledImage) -> None:
-        with self._monitor.stage("store"):
-            self._database.append(record, lease_id=image.lease_id)
-        self._monitor.recorded(record)
-        self._stored()
-        error = record.get("error")
-        with self._changed:
-            self._last_task = image.task_id
-            self._client.stored(image)
-            if self._kept_images and not error:
-                self._kept_images.keep(image.task_id, image.content)
-        logger.info(
-            "task=%s file=%s faces=%d ms=%s outcome=%s",
-            image.task_id,
-            image.file_name,
-            len(record["faces"]),
-            record.get("elapsed_ms", "-"),
-            f"error:{error['type']} ({error['message']})" if error else "stored",
-        )
+    def _last_threshold(self, image: PulledImage) -> float:
+        threshold, source = self.hand.threshold, "the last one that the server gave"
+        if threshold is None:
+            threshold = self.config.server.fallback_threshold
+            source = "[server] fallback_threshold"
+        text = "task=%s was kept until the end; it is recorded with threshold %g, %s"
+        logger.warning(text, image.task_id, threshold, source)
+        return threshold
+
+    def _store(self, image: PulledImage, record: Record) -> None:
+        task, error = image.task_id, record.get("error")
+        with self.metrics.stage("store"):
+            self.database.append(record, lease_id=self.hand.lease_of(task), digest=image.digest)
+        if not self.database.owe:
+            self.hand.answer(task, self.clock())
+        self.metrics.recorded(record)
+        if self.kept_images and not error:
+            with self._keeping:
+                self.kept_images.keep(task, image.content)
+        faces, elapsed = len(record["faces"]), record.get("elapsed_ms", "-")
+        outcome = f"error:{error['type']} ({error['message']})" if error else "stored"
+        text = "task=%s file=%s faces=%d ms=%s outcome=%s"
+        logger.info(text, task, image.file_name, faces, elapsed, outcome)
+
+    def _offered_again(self, held: InHand, known: Known) -> Found:
+        """A recorded image: post its record again, never analyse it again."""
+        image, task = held.image, held.image.task_id
+        self.metrics.images.labels("repeated").inc()
+        if known.digest not in (None, image.digest) and self.hand.first_time(f"bytes of {task}"):
+            logger.warning(
+                "task=%s was offered with other bytes than those that are recorded: a task id must "
+                "name one image for ever; the new bytes are not analysed",
+                task,
+            )
+        answered = self.hand.answered(task)
+        if not known.owed and answered is not None and held.asked_at < answered:
+            return Found.AGAIN  # the server could not know yet
+        if not self.poster.post_again(image, known):
+            return Found.UNPOSTED
+        self.hand.answer(task, self.clock())
+        if known.owed or answered is None:
+            return Found.AGAIN
+        if not self.database.owe and self.hand.first_time("hint"):
+            logger.warning(
+                "recorded images keep coming back (task %s): set [server] results_path, or use a "
+                "server that gives each image away once, or shows its latest",
+                task,
+            )
+        return Found.NOTHING

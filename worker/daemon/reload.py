@@ -2,29 +2,23 @@
 
 from worker.config import Config
 
-LIVE = {
-    *("server.url", "server.image_path", "server.threshold_path", "server.fallback_threshold"),
-    *("server.token_file", "server.ca_file", "server.client_cert", "server.timeout"),
-    *("server.allowed_hosts", "server.max_image_bytes", "log.level", "log.format"),
-    *("worker.poll_interval", "worker.max_backoff"),
-}
+FIXED_SECTIONS = {"detection", "classification", "database", "metrics"}
+FIXED_KEYS = {"server.results_path", "server.max_image_pixels", "worker.parallel"}
 
 
 def merge(old: Config, new: Config) -> tuple[Config, list[str], list[str]]:
-    """``new`` where it may change while the daemon runs, else ``old``; then the keys that changed,
-    and those that wait for a restart, as `[section] key`."""
+    """``new``, but as in ``old`` what cannot change while the daemon runs; then the keys that
+    changed, and those that wait for a restart, as `[section] key`."""
     sections, changed, waiting = {}, [], []
-    for section in Config.model_fields:
-        before, after = getattr(old, section), getattr(new, section)
-        kept = {}
-        for key in type(before).model_fields:
-            was, name = getattr(before, key), f"[{section}] {key}"
-            if was == getattr(after, key):
+    for section, after in new:
+        before, fixed = dict(getattr(old, section)), {}
+        for key, value in after:
+            if value == before[key]:
                 continue
-            if f"{section}.{key}" in LIVE:
-                changed.append(name)
+            if section in FIXED_SECTIONS or f"{section}.{key}" in FIXED_KEYS:
+                waiting.append(f"[{section}] {key}")
+                fixed[key] = before[key]
             else:
-                waiting.append(name)
-                kept[key] = was
-        sections[section] = after.model_copy(update=kept)
+                changed.append(f"[{section}] {key}")
+        sections[section] = after.model_copy(update=fixed)
     return old.model_copy(update=sections), changed, waiting

@@ -1,76 +1,156 @@
 """The daemon: polls on a schedule, drains what is there, backs off from faults, stops gracefully.
 
-                    tick (APScheduler)                            Poster's threads
-                          v                                             ^
-    main thread:  wait -> Lanes.drain() while images come               | notify
-                    ^        lanes: pull -> analyse -> append ----------+
-                    |               pull -> analyse -> append ...
-                    +-- back-off after a fault
+    main thread   tick -> drain: polls at once, one more after each image, until one finds nothing
+                    ^       each poll (a thread): pull -> analyse -> append
+                    |                                                  | notify
+                    +-- back-off after a fault                         v
+    poster        (a thread) what is owed, oldest first ----------> post
 
-APScheduler is the metronome only, since a scheduler's jobs swallow exits. The main thread waits and
-does no work, so that a second signal always ends the process. The tick follows the wall clock, so
-the wait for it has a monotonic bound of its own.
+The main thread does no work of its own, so that a second signal always ends the process. What a
+poll found is returned to it; all that is counted about polls is counted there.
 """
 
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from typing import Self
-
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from worker.analysis.analyst import Analysts
 from worker.analysis.weights_file import read_weights
 from worker.client.server_client import ServerClient
 from worker.config import Config
 from worker.daemon.alarm import Alarm
-from worker.daemon.backoff import Backoff, Outage
-from worker.daemon.lanes import Lanes
-from worker.daemon.metrics import Monitor, health_limit, outcome_of, serve
+from worker.daemon.backoff import Backoff
+from worker.daemon.hand import Hand
+from worker.daemon.metrics import Metrics, health_limit, outcome_of, serve
+from worker.daemon.metronome import Metronome
 from worker.daemon.poller import Found, Poller
-from worker.daemon.poster import Poster, post
+from worker.daemon.poster import Poster
 from worker.daemon.reload import merge
-from worker.daemon.systemd import alive, notify, watchdog_seconds
-from worker.database.database import Database, parse_rotation
+from worker.daemon.systemd import alive, notify
+from worker.database import Database, parse_rotation
 from worker.database.kept_images import KeptImages
-from worker.errors import RetryLater, Stop, UsageError
+from worker.errors import DiskRefuses, RetryLater, UsageError
 from worker.log import configure_logging
 
 logger = logging.getLogger(__name__)
-# A tick that comes late or is left out is nothing to warn of: the wait has a bound of its own.
-logging.getLogger("apscheduler").setLevel(logging.ERROR)
+
+# How many polls follow one that found this; after anything else, none.
+FOLLOWED_BY = {Found.IMAGE: 2, Found.AGAIN: 1}
+LAST_POSTS = 10.0  # seconds that `once` waits for a server to take its last results
+OUTCOMES = {Found.NOTHING: "nothing", Found.UNPOSTED: "fault"}  # of polls; else "image"
 
 
-class Metronome:
-    """Ticks one ``interval`` (seconds) after each call of `wait`; a context manager."""
+class Loop:
+    """What polls and posts under one configuration; a context manager, made anew on a reload.
 
-    def __init__(self, alarm: Alarm, interval: float) -> None:
-        self.interval = interval
-        self._alarm = alarm
-        self._scheduler = BackgroundScheduler(timezone=UTC)
+    ``fault``: what the last drain ended with, if it was one. Raises UsageError for a token or
+    certificates that cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        alarm: Alarm,
+        database: Database,
+        analysts: Analysts,
+        hand: Hand,
+        metrics: Metrics,
+    ) -> None:
+        self.fault: RetryLater | None = None
+        self._alarm, self._hand, self._metrics = alarm, hand, metrics
+        # The one bound on the images in hand, those that are analysed included.
+        self._most = most = config.worker.parallel + config.worker.prefetch
+        longest, folder = config.worker.max_backoff, config.database.keep_images
+        room = parse_rotation(config.database.keep_images_size).max_bytes or 0
+        kept = KeptImages(folder, room) if folder else None
+        self._client = client = ServerClient(config.server, config.worker.id)
+        posting = Backoff("posting results", logger, longest)
+        self._poster = poster = Poster(client, database, metrics, posting, at_once=most)
+        self._poller = Poller(config, client, database, analysts, poster, hand, metrics, kept)
+        self._backoff = Backoff("polling", logger, longest)
+        self._polls = ThreadPoolExecutor(most, thread_name_prefix="poll")
+        self._posts = ThreadPoolExecutor(1, thread_name_prefix="poster")
 
     def __enter__(self) -> Self:
-        self._scheduler.add_job(
-            self._alarm.tick,
-            "interval",
-            seconds=self.interval,
-            id="poll",
-            max_instances=1,
-            coalesce=True,
-            misfire_grace_time=None,
-        )
-        self._scheduler.start()
+        self._posting = self._posts.submit(self._post)
         return self
 
-    def wait(self) -> None:
-        """Wait for the next tick, or a stop; where the wall clock was set back and no tick comes,
-        for twice the interval."""
-        due = datetime.now(UTC) + timedelta(seconds=self.interval)
-        self._scheduler.modify_job("poll", next_run_time=due)
-        self._alarm.wait(2 * self.interval, until_tick=True)
+    def _post(self) -> None:
+        try:
+            self._poster.run()
+        except BaseException:  # a daemon must not live on without its poster
+            self._alarm.stop()
+            raise
+
+    def step(self) -> float | None:
+        """Drain what the server has. Returns the seconds to wait before the next time; None: until
+        the next tick. Never sleeps."""
+        self.fault = None
+        unposted = self._drain()
+        self._hand.drained()
+        if self.fault is None:
+            return self._poster.closed_for() if unposted else None
+        kept = self._hand.kept_count()
+        seconds = self._backoff.fault(self.fault, f"; kept in hand: {kept}" if kept else "")
+        self._metrics.polled(outcome_of(self.fault), seconds)
+        alive()
+        return seconds
+
+    def _drain(self) -> bool:
+        """Poll until a poll finds nothing or fails, or the alarm calls away; then let the others
+        finish. Returns whether the server waits for results that it does not take at present.
+
+        A server that has nothing is asked once; each image brings one more poll at a time, up to
+        the bound on the images in hand.
+        """
+        polls: set[Future[Found]] = set()
+        due, over, unposted = 1, False, False
+        while True:
+            while due and len(polls) < self._most and not (over or self._alarm.called_away()):
+                polls.add(self._polls.submit(self._poller.poll))
+                due -= 1
+            if not polls:
+                return unposted
+            done, polls = wait(polls, return_when=FIRST_COMPLETED)
+            due = 0
+            for poll in done:
+                try:
+                    found = poll.result()
+                except RetryLater as error:
+                    self.fault, over = error, True
+                    continue
+                self._polled(found)
+                due += FOLLOWED_BY.get(found, 0)
+                unposted = unposted or found is Found.UNPOSTED
+                over = over or found in (Found.NOTHING, Found.UNPOSTED)
+
+    def _polled(self, found: Found) -> None:
+        self._backoff.works()
+        self._metrics.polled(OUTCOMES.get(found, "image"))
+        if found is Found.IMAGE:
+            self._poster.notify()
+        alive()
+
+    def record_kept(self) -> None:
+        """At the end: record what is kept in hand. Raises Stop if the disk does not take it."""
+        self._poller.record_kept()
+
+    def post_rest(self, patience: float) -> None:
+        """Help to post what is owed, waiting for ``patience`` seconds at most in all."""
+        while (seconds := self._poster.step()) is not None and not self._alarm.stop_requested:
+            patience -= seconds
+            if seconds and patience < 0:
+                return
+            self._alarm.wait(seconds)
 
     def __exit__(self, *_: object) -> None:
-        self._scheduler.shutdown(wait=False)
+        self._polls.shutdown()
+        self._poster.stop()
+        self._posts.shutdown()
+        self._client.close()
+        self._posting.result()  # raises what ended it
 
 
 def run(
@@ -79,158 +159,111 @@ def run(
     analysts: Analysts,
     read_again: Callable[[], Config] | None = None,
 ) -> None:
-    """Run the daemon until ``alarm`` asks to stop; where it asks to reload, ``read_again`` gives
-    the configuration anew.
+    """Run the daemon until ``alarm`` asks to stop; when it asks to reload, ``read_again`` gives the
+    configuration anew.
 
     Raises UsageError for weights or a metrics address that cannot be used, DatabaseUnusable for a
     locked or damaged file. Neither an unreachable server nor a full disk ends it.
     """
-    network = _network(config)
-    monitor = Monitor(health_limit(config), network)
-    backoff, outage = Backoff(config.worker.max_backoff), Outage("polling", logger)
-    with (
-        _open_database(config) as database,
-        Metronome(alarm, config.worker.poll_interval) as beat,
-        serve(config.metrics.address, monitor, database.owed_count) as metrics_url,
-    ):
-        poster = Poster(
-            _client(config),
-            database,
-            config.worker.max_backoff,
-            ended=alarm.stop,
-            at_once=_lane_count(config),
-            monitor=monitor,
-        )
-        poller = _poller(config, database, analysts, network, poster.notify, monitor)
-
-        def polled(found: Found) -> None:
-            backoff.reset()
-            outage.over()
-            monitor.polled(found.name.lower())
-            alive()
-
-        lanes = Lanes(_lane_count(config), poller.step, polled, alarm.called_away)
-
-        def reload(old: Config) -> Config:
-            alarm.reload_requested = False
-            try:
-                new, changed, waiting = merge(old, read_again() if read_again else old)
-                clients = _client(new), _client(new)
-            except UsageError as error:
-                logger.error("SIGHUP: %s; the old configuration stays in force", error)
-                return old
-            configure_logging(new.log)
-            poller.use(clients[0])
-            poster.use(clients[1], new.worker.max_backoff)
-            beat.interval, backoff.longest = new.worker.poll_interval, new.worker.max_backoff
-            monitor.limit = health_limit(new)
-            changes, rest = ", ".join(changed) or "nothing", ", ".join(waiting) or "nothing"
-            logger.info("SIGHUP: changed: %s; waits for a restart: %s", changes, rest)
-            return new
-
-        alarm.idle, alarm.idle_every = alive, watchdog_seconds() / 2
-        poster.start()
-        logger.info(
-            "polling %s%s every %g s, storing to %s",
-            config.server.url,
-            config.server.image_path,
-            config.worker.poll_interval,
-            config.database.path,
-        )
+    # First of all, so that a wrong file ends the process at once.
+    network = read_weights(config.classification.weights)[1].network
+    hand, metrics = Hand(), Metrics(network, health_limit(config))
+    with ExitStack() as stack:
+        metrics_url = stack.enter_context(serve(config.metrics.address, metrics))
+        if (database := _open_when_there_is_room(config, alarm)) is None:
+            return
+        stack.enter_context(database)
+        metrics.in_hand.set_function(hand.count)
+        metrics.kept.set_function(hand.kept_count)
+        metrics.pending.set_function(database.owed_count)
+        server, interval = config.server, config.worker.poll_interval
+        text = "polling %s%s every %g s, storing to %s"
+        logger.info(text, server.url, server.image_path, interval, config.database.path)
         if metrics_url:
             logger.info("serving %s/metrics and /healthz", metrics_url)
         notify("READY=1")
-        try:
-            while not alarm.stop_requested:
-                if alarm.reload_requested:
-                    config = reload(config)
-                try:
-                    lanes.drain()
-                except RetryLater as error:
-                    wait = backoff.next_wait(error)
-                    outage.fault(error, wait)
-                    monitor.polled(outcome_of(error), wait)
-                    alive()
-                    alarm.wait(wait)
-                else:
-                    beat.wait()
-        finally:
-            notify("STOPPING=1")
-            lanes.close()
-            poster.stop()
-        if held := poller.held_tasks:
-            lost = ", ".join(f"task {task} is not recorded" for task in held)
-            raise Stop(
-                f"stopped while the disk was full: {lost}; a server that waits for results will "
-                "offer it again"
-            )
+        while not alarm.stop_requested:
+            with Loop(config, alarm, database, analysts, hand, metrics) as loop:
+                _poll_on(loop, alarm, config.worker.poll_interval)
+                if alarm.stop_requested:
+                    notify("STOPPING=1")
+                    loop.record_kept()
+            if alarm.reload_requested:
+                config = _reload(config, alarm, metrics, read_again)
         logger.info("stopped; %d results still to post", database.owed_count())
 
 
-def run_once(config: Config, alarm: Alarm, analysts: Analysts) -> int:
-    """Drain what the server has, try each owed post once; returns how many are still owed.
+def _poll_on(loop: Loop, alarm: Alarm, interval: float) -> None:
+    """Until the alarm calls away."""
+    with Metronome(alarm, interval) as beat:
+        while not alarm.called_away():
+            seconds = loop.step()
+            if seconds is None:
+                beat.wait()
+            else:
+                alarm.wait(seconds)
 
-    Raises what `run` raises, and RetryLater at the first fault.
+
+def run_once(config: Config, alarm: Alarm, analysts: Analysts) -> int:
+    """Drain what the server has, posting as it goes; returns how many posts are still owed.
+
+    An image that cannot be finished for a fault of something else, and posts that the server does
+    not take, are waited for `[worker] max_backoff` seconds in all. Raises what `run` raises,
+    DiskRefuses, and RetryLater at any other fault.
     """
-    network = _network(config)
-    with _open_database(config) as database:
-        poller = _poller(config, database, analysts, network, lambda: None)
-        lanes = Lanes(_lane_count(config), poller.step, lambda _: None, alarm.called_away)
-        try:
-            lanes.drain()
-        finally:
-            lanes.close()
-        client, tried = _client(config), 0
-        while not alarm.stop_requested and (owed := database.next_owed(after=tried)) is not None:
-            tried = owed.sequence
-            try:
-                post(client, database, owed)
-            except RetryLater as error:
-                logger.warning("task=%s could not be posted: %s", owed.task_id, error)
+    network = read_weights(config.classification.weights)[1].network
+    hand, metrics, patience = Hand(), Metrics(network), config.worker.max_backoff
+    with (
+        _open_database(config) as database,
+        Loop(config, alarm, database, analysts, hand, metrics) as loop,
+    ):
+        while (seconds := loop.step()) is not None:
+            patience -= seconds
+            if alarm.stop_requested or patience < 0 or (loop.fault and not hand.kept_count()):
+                break
+            alarm.wait(seconds)
+        if hand.kept_count() or loop.fault is None:
+            loop.record_kept()
+            loop.post_rest(min(patience, LAST_POSTS))
+        if loop.fault is not None:
+            raise loop.fault
         return database.owed_count() if database.owe else 0
 
 
 def _open_database(config: Config) -> Database:
-    return Database(
-        config.database.path,
-        rotation=parse_rotation(config.database.rotate),
-        owe=bool(config.server.results_path),
-    )
+    rotation, owe = parse_rotation(config.database.rotate), bool(config.server.results_path)
+    return Database(config.database.path, rotation=rotation, owe=owe)
 
 
-def _client(config: Config) -> ServerClient:
-    return ServerClient(config.server, config.worker.id)
+def _open_when_there_is_room(config: Config, alarm: Alarm) -> Database | None:
+    """Wait while the disk is full; None: the alarm asked to stop first."""
+    backoff = Backoff("starting", logger, config.worker.max_backoff)
+    while not alarm.stop_requested:
+        try:
+            database = _open_database(config)
+        except DiskRefuses as error:
+            notify("READY=1")  # it may take long, and a start has a time limit
+            alarm.wait(backoff.fault(error))
+            alarm.reload_requested = False
+        else:
+            backoff.works()
+            return database
+    return None
 
 
-def _lane_count(config: Config) -> int:
-    return config.worker.parallel + config.worker.prefetch
-
-
-def _network(config: Config) -> str:
-    """The network's name; read first of all, so that a wrong file ends the process at once."""
-    _, facts = read_weights(config.classification.weights)
-    return facts.network
-
-
-def _poller(
-    config: Config,
-    database: Database,
-    analysts: Analysts,
-    network: str,
-    stored: Callable[[], None],
-    monitor: Monitor | None = None,
-) -> Poller:
-    folder, size = config.database.keep_images, config.database.keep_images_size
-    most = parse_rotation(size).max_bytes
-    assert most is not None
-    return Poller(
-        _client(config),
-        database,
-        analysts.analyze,
-        worker=config.worker.id,
-        network=network,
-        stored=stored,
-        parallel=analysts.places,
-        monitor=monitor,
-        kept_images=KeptImages(folder, most) if folder else None,
-    )
+def _reload(
+    old: Config, alarm: Alarm, metrics: Metrics, read_again: Callable[[], Config] | None
+) -> Config:
+    """The configuration as it is to hold from now on; the old one if the new one has a mistake."""
+    alarm.reload_requested = False
+    try:
+        config, changed, waiting = merge(old, read_again() if read_again else old)
+        ServerClient(config.server, config.worker.id).close()  # whose files must be usable
+    except UsageError as error:
+        logger.error("SIGHUP: %s; the old configuration stays in force", error)
+        return old
+    configure_logging(config.log)
+    metrics.limit = health_limit(config)
+    changes, rest = ", ".join(changed) or "nothing", ", ".join(waiting) or "nothing"
+    logger.info("SIGHUP: changed: %s; waits for a restart: %s", changes, rest)
+    return config
