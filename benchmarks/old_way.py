@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from worker.analysis.classification import Classifier, load_network
+from worker.analysis.classification import Classifier
 from worker.analysis.cropping import Picture
 from worker.analysis.decoding import decode
 from worker.analysis.detection import CASCADES, FACE_WEIGHTS, PROFILES, FaceDetector
@@ -31,11 +31,12 @@ from worker.config import PROJECT, Config
 from worker.demo_server.sample_images import sample_images
 from worker.record import EMOTIONS, build_record
 from worker.terminal import show_table
+from worker.training.export import load_network
 
 WIDTHS = (300, 1920, 4000)  # pixels
 CELL = (100, 130)  # pixels of width and height for each head, in the smallest picture
 HEADS = {"astronaut.jpg": (128, 20, 190), "grace_hopper.jpg": (80, 30, 340)}  # left, top, width
-CUSTOM_NET = PROJECT / "weights" / "custom_net.safetensors"
+CUSTOM_NET = PROJECT / "weights" / "custom_net.onnx"
 
 
 def old_way(content: bytes) -> list[dict[str, Any]]:

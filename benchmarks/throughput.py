@@ -356,7 +356,7 @@ def median_ms(action: Callable[[], object], repeats: int) -> float:
 def measure_fer(python: str, rounds: int) -> dict[str, float]:
     picture = six_faces()
     pipeline = Pipeline(Config())
-    small = Classifier(PROJECT / "weights" / "emotion_net_small.safetensors")
+    small = Classifier(PROJECT / "weights" / "emotion_net_small.onnx")
     face = np.random.default_rng(0).integers(0, 255, (1, small.input_size, small.input_size))
     crop = face.astype(np.uint8)
 

@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="the pages in a browser: apt-get install chromium"),
     pytest.mark.timeout(400),
 ]
-WEIGHTS = PROJECT / "weights" / "emotion_net_small.safetensors"
+WEIGHTS = PROJECT / "weights" / "emotion_net_small.onnx"
 
 
 class Window:
@@ -194,7 +194,7 @@ def test_from_photographs_to_a_network_of_ones_own(window: Window, tmp_path: Pat
     flags = ("--epochs", "6", "--batch-size", "8", "--learning-rate", "0.01", "--threads", "1")
     done = run_worker(tmp_path, "train", "--init", str(WEIGHTS), "--data", "faces", *flags)
     assert done.returncode == 0, done.stderr
-    own = f"weights/{WEIGHTS.stem}_own.safetensors"
+    own = f"weights/{WEIGHTS.stem}_own.onnx"
     written = ("--json", "both.json", "--plots", "plots")
     done = run_worker(
         tmp_path, "compare", "--data", "faces", "--weights", str(WEIGHTS), own, *written

@@ -293,7 +293,7 @@ def test_flask_snippet_an_image_that_kills_its_process_and_a_backend_that_is_ful
     ("name", "value", "said"),
     [
         ("CELERY_BROKER_URL", "rediss-typo://x", "rediss-typo"),
-        ("WORKER_CLASSIFICATION_WEIGHTS", "missing.safetensors", "missing.safetensors"),
+        ("WORKER_CLASSIFICATION_WEIGHTS", "missing.onnx", "missing.onnx"),
     ],
 )
 def test_a_worker_that_could_analyse_nothing_does_not_start(

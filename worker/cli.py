@@ -21,7 +21,7 @@ EXIT_INTERRUPTED = 128 + 2
 PURPOSE = "Pulls images from a server, finds faces, names their emotions, stores them."
 COMMANDS = (
     *("run", "once", "demo", "demo-server", "check", "results", "report", "analyze", "live"),
-    *("crop", "label", "train", "evaluate", "compare"),
+    *("crop", "label", "train", "evaluate", "compare", "export"),
 )
 
 

@@ -22,7 +22,7 @@ from worker.hints import did_you_mean, fraction_hint
 from worker.record import EMOTIONS
 
 DEFAULT_FILE = Path("worker.ini")
-DEFAULT_WEIGHTS = PROJECT / "weights" / "emotion_net.safetensors"
+DEFAULT_WEIGHTS = PROJECT / "weights" / "emotion_net.onnx"
 TOKEN_VARIABLE = "WORKER_SERVER_TOKEN"  # noqa: S105 - a name, no secret
 
 

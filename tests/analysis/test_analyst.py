@@ -127,10 +127,10 @@ def test_one_that_can_not_even_be_loaded_is_no_fault_of_an_image() -> None:
 
 
 def test_weights_that_can_not_be_used_are_named(tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong.safetensors"
+    wrong = tmp_path / "wrong.onnx"
     wrong.write_bytes(b"no weights")
     config = Config(classification=ClassificationConfig(weights=wrong))
-    with Analysts(config) as analysts, pytest.raises(UsageError, match=r"wrong\.safetensors"):
+    with Analysts(config) as analysts, pytest.raises(UsageError, match=r"wrong\.onnx"):
         analysts.analyze(PORTRAIT)
 
 

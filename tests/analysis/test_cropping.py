@@ -1,11 +1,10 @@
 """Boxes become what a network sees."""
 
 import numpy as np
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.analysis.cropping import crop_face, normalise, resize
+from worker.analysis.cropping import crop_face, resize
 from worker.record import Box
 
 
@@ -36,18 +35,3 @@ def test_a_crop_beyond_the_border_repeats_the_outermost_pixels() -> None:
 def test_resizing_to_the_same_side_changes_nothing() -> None:
     crop = np.random.default_rng(0).integers(0, 256, (48, 48)).astype(np.uint8)
     assert np.array_equal(resize(crop, 48), crop)
-
-
-def test_each_face_is_normalised_by_itself() -> None:
-    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 48, 48)))
-    faces = normalise(noise.to(torch.uint8))
-    assert faces.shape == (3, 1, 48, 48)
-    assert faces.dtype == torch.float32
-    assert torch.allclose(faces.mean(dim=(1, 2, 3)), torch.zeros(3), atol=1e-5)
-    assert torch.allclose(faces.std(dim=(1, 2, 3), correction=0), torch.ones(3), atol=1e-5)
-
-
-def test_brightness_and_contrast_make_no_difference_and_a_flat_crop_is_no_accident() -> None:
-    crop = torch.from_numpy(np.random.default_rng(0).integers(0, 100, (1, 48, 48))).float()
-    assert torch.allclose(normalise(crop), normalise(crop * 1.5 + 20), atol=1e-4)
-    assert torch.equal(normalise(torch.full((1, 48, 48), 9.0)), torch.zeros(1, 1, 48, 48))

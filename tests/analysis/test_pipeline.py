@@ -81,8 +81,8 @@ def test_what_is_no_image_is_lost(pipeline: Pipeline) -> None:
 
 
 def test_missing_weights_are_named() -> None:
-    config = load_config(environment={}, flags=["classification.weights=none.safetensors"])
-    with pytest.raises(UsageError, match=r"there is no file none\.safetensors"):
+    config = load_config(environment={}, flags=["classification.weights=none.onnx"])
+    with pytest.raises(UsageError, match=r"there is no file none\.onnx"):
         Pipeline(config)
 
 

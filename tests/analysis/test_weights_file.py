@@ -1,85 +1,134 @@
 """A weights file carries its facts and is refused when anything about it is wrong."""
 
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import onnx
 import pytest
-import safetensors.numpy
+from onnx import TensorProto, helper
 
-from worker.analysis.weights_file import Facts, Tensors, read_weights, save_weights
+from tests.tiny_network import FACTS, tiny_model, write
+from worker.analysis.weights_file import read_weights
 from worker.errors import UsageError
-from worker.record import EMOTIONS
-
-STATE: Tensors = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.array([1, 2])}
-FACTS = Facts(
-    network="custom_net",
-    classes=EMOTIONS,
-    input_size=48,
-    normalisation="per-face",
-    temperature=0.7,
-    training_command="python run_worker.py train",
-    validation_accuracy=0.8,
-)
 
 
-def metadata_of(path: Path) -> dict[str, str]:
-    with safetensors.safe_open(path, framework="np") as file:
-        return dict(file.metadata())
-
-
-def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
-    save_weights(tmp_path / "w.safetensors", STATE, FACTS)
-    state, facts = read_weights(tmp_path / "w.safetensors")
+def test_the_facts_are_read_back(tmp_path: Path) -> None:
+    path = write(tmp_path / "w.onnx", tiny_model())
+    content, facts = read_weights(path)
     assert facts == FACTS
-    assert {name: array.tolist() for name, array in state.items()} == {
-        name: array.tolist() for name, array in STATE.items()
-    }
-    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+    assert content == path.read_bytes()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no file"):
-        read_weights(tmp_path / "w.safetensors")
+        read_weights(tmp_path / "w.onnx")
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04pickle", b"\xff" * 100])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\x80\x04pickle", b"\xff" * 100, b"\x3a\xff\xff\xff\x7f", b"\x08"]
+)
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "w.safetensors"
+    path = tmp_path / "w.onnx"
     path.write_bytes(content)
-    with pytest.raises(UsageError, match="is not a readable safetensors file"):
+    with pytest.raises(
+        UsageError, match=r"is not a readable ONNX file|not written by this project"
+    ):
         read_weights(path)
 
 
-def test_another_projects_weights_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "w.safetensors"
-    safetensors.numpy.save_file(STATE, path)
+def test_another_projects_network_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.onnx"
+    path.write_bytes(tiny_model().SerializeToString())
     with pytest.raises(UsageError, match="was not written by this project"):
         read_weights(path)
 
 
-def test_a_changed_tensor_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "w.safetensors"
-    save_weights(path, STATE, FACTS)
-    changed = {**STATE, "b": STATE["b"] + 1}
-    safetensors.numpy.save_file(changed, path, metadata=metadata_of(path))
-    with pytest.raises(UsageError, match="is damaged"):
+def test_whichever_byte_is_changed_the_file_is_refused(tmp_path: Path) -> None:
+    model = tiny_model()
+    path = write(tmp_path / "w.onnx", model)
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 5):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(UsageError):
+            read_weights(path)
+    numbers = model.graph.initializer[0].raw_data
+    path.write_bytes(whole.replace(numbers, numbers[::-1]))
+    with pytest.raises(UsageError, match="is damaged: it does not have the SHA-256 that it states"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
+def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, share: float) -> None:
+    path = write(tmp_path / "w.onnx", tiny_model())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(UsageError):
         read_weights(path)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("changed", "says"),
     [
-        ('"temperature":0.7', '"temperature":0', "temperature"),
-        ('"normalisation":"per-face"', '"normalisation":"none"', "normalisation"),
-        ('"network":"custom_net",', "", "network"),
+        ({"temperature": 0}, "temperature cannot be"),
+        ({"classes": ["alone"]}, "classes"),
+        ({"classes": [1, 2, 3]}, "classes"),
+        ({"input_size": 100_000}, "input_size cannot be"),
+        ({"validation_accuracy": 94}, "validation_accuracy cannot be"),
+        ({"class_shares": {"joy": 1.0}}, "class_shares cannot be"),
+        ({"network": "left out"}, "network"),
+        ({"colour": "blue"}, "colour"),
+        ({"temperature": None}, "NoneType"),
     ],
 )
-def test_wrong_facts_are_named(tmp_path: Path, old: str, new: str, says: str) -> None:
-    path = tmp_path / "w.safetensors"
-    save_weights(path, STATE, FACTS)
-    metadata = metadata_of(path)
-    assert old in metadata["facts"]
-    metadata["facts"] = metadata["facts"].replace(old, new)
-    safetensors.numpy.save_file(dict(sorted(STATE.items())), path, metadata=metadata)
-    with pytest.raises(UsageError, match=f"its metadata is wrong: {says}"):
+def test_wrong_facts_are_named(tmp_path: Path, changed: dict[str, Any], says: str) -> None:
+    path = write(tmp_path / "w.onnx", tiny_model(), changed)
+    with pytest.raises(UsageError, match=f"its metadata are wrong: .*{says}"):
         read_weights(path)
+
+
+def test_nothing_beside_the_file_is_read(tmp_path: Path) -> None:
+    # Given a network whose tensor lies in another file
+    model = tiny_model()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="beside.bin")
+    inside = helper.make_node("Constant", [], ["probabilities"], value=tensor)
+    for wrong in (model, tiny_model(last=inside)):
+        with pytest.raises(UsageError, match=r"w\.onnx holds numbers that are kept elsewhere"):
+            read_weights(write(tmp_path / "w.onnx", wrong))
+
+
+def nested_graph() -> onnx.NodeProto:
+    branch = helper.make_graph(
+        [helper.make_node("Softmax", ["logits"], ["inner"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)],
+    )
+    return helper.make_node(
+        "If", ["yes"], ["probabilities"], then_branch=branch, else_branch=branch
+    )
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        helper.make_node("QuickGelu", ["logits"], ["probabilities"], domain="com.microsoft"),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], domain="ai.onnx.ml"),
+        nested_graph(),
+    ],
+)
+def test_only_operators_of_the_standard_are_taken(tmp_path: Path, last: onnx.NodeProto) -> None:
+    path = write(tmp_path / "w.onnx", tiny_model(last=last))
+    with pytest.raises(UsageError, match="holds operators outside the ONNX standard"):
+        read_weights(path)
+
+
+def test_functions_of_its_own_are_not_taken(tmp_path: Path) -> None:
+    model = tiny_model()
+    gelu = helper.make_node("QuickGelu", ["x"], ["y"], domain="com.microsoft")
+    standard = [helper.make_opsetid("", 20)]
+    model.functions.append(helper.make_function("own", "F", ["x"], ["y"], [gelu], standard))
+    with pytest.raises(UsageError, match="holds operators outside the ONNX standard"):
+        read_weights(write(tmp_path / "w.onnx", model))

@@ -18,7 +18,7 @@ from worker.training.evaluation import (
     summary_figures,
 )
 
-WEIGHTS = PROJECT / "weights" / "custom_net.safetensors"
+WEIGHTS = PROJECT / "weights" / "custom_net.onnx"
 
 
 def test_mean_recall_and_macro_f1_worked_by_hand() -> None:

@@ -66,7 +66,7 @@ def test_the_figures_are_those_of_the_pictures(data: Path, tmp_path: Path) -> No
 
 
 def test_a_curve_goes_from_all_that_was_found_to_nothing(data: Path) -> None:
-    settings, scorer = PROFILES["default"], Classifier(Path("weights/face_net.safetensors"))
+    settings, scorer = PROFILES["default"], Classifier(Path("weights/face_net.onnx"))
     with progress_bar() as progress:
         _, curve = evaluate_faces(data, settings, scorer, progress)
     recalls = [recall for _, _, recall in curve]
@@ -101,7 +101,7 @@ def test_a_picture_that_is_none_is_named(data: Path, capsys: pytest.CaptureFixtu
 def test_mined_windows_teach_face_net(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mined, weights = tmp_path / "mined", tmp_path / "face_net.safetensors"
+    mined, weights = tmp_path / "mined", tmp_path / "face_net.onnx"
     accurate = ["--set", "detection.profile=accurate", "--mine", str(mined)]
     assert main(["evaluate", "faces", "--data", str(data), *accurate]) == 0
     assert "windows of faces" in capsys.readouterr().out

@@ -20,10 +20,11 @@ from worker.errors import UsageError
 from worker.record import EMOTIONS
 from worker.training import train as train_module
 from worker.training.dataset import REPEATS, Faces, repeat_rare
+from worker.training.export import load_network
 from worker.training.train import Progress, TrainOptions, train
 
 NAMES = ("happiness", "anger")
-WEIGHTS = PROJECT / "weights" / "custom_net.safetensors"
+WEIGHTS = PROJECT / "weights" / "custom_net.onnx"
 
 
 class InterruptedRunError(Exception):
@@ -76,20 +77,20 @@ def test_the_loss_falls_and_the_weights_name_what_they_were_trained_on(
         if progress.accuracy is None:
             losses[progress.epoch] = progress.loss
 
-    facts = train(options(data, tmp_path / "w.safetensors", epochs=8), report)
+    facts = train(options(data, tmp_path / "w.onnx", epochs=8), report)
     assert losses[8] < losses[1] / 2
     assert facts.validation_accuracy > 0.9
-    assert "--network custom_net" in facts.training_command
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["w.png", "w.safetensors"]
+    assert "--network custom_net" in facts.recipe
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["w.onnx", "w.png"]
     assert cv2.imread(str(tmp_path / "w.png")) is not None
     pictures, kinds = toy(99, 20)
-    classifier = Classifier(tmp_path / "w.safetensors")
+    classifier = Classifier(tmp_path / "w.onnx")
     named = [EMOTIONS[i] for i in classifier.classify(pictures).argmax(axis=1)]
     assert np.mean([a == b for a, b in zip(named, kinds, strict=True)]) > 0.9
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
-    whole = tmp_path / "whole.safetensors"
+    whole = tmp_path / "whole.onnx"
     train(options(data, whole), lambda progress: None)
 
     def interrupt(progress: Progress) -> None:
@@ -97,15 +98,15 @@ def test_an_interrupted_run_ends_with_the_same_weights(data: Path, tmp_path: Pat
             raise InterruptedRunError
 
     (tmp_path / "again").mkdir()
-    resumed = tmp_path / "again" / "whole.safetensors"
+    resumed = tmp_path / "again" / "whole.onnx"
     with pytest.raises(InterruptedRunError):
         train(options(data, resumed), interrupt)
     assert not resumed.exists()
     epochs = []
     train(options(data, resumed), lambda progress: epochs.append(progress.epoch))
     assert min(epochs) == 2
-    first, second = read_weights(whole)[0], read_weights(resumed)[0]
-    assert all(np.array_equal(first[name], second[name]) for name in first)
+    first, second = (load_network(path)[0].state_dict() for path in (whole, resumed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_the_checkpoint_of_another_run_is_not_taken(data: Path, tmp_path: Path) -> None:
@@ -114,14 +115,14 @@ def test_the_checkpoint_of_another_run_is_not_taken(data: Path, tmp_path: Path) 
             raise InterruptedRunError
 
     with pytest.raises(InterruptedRunError):
-        train(options(data, tmp_path / "w.safetensors"), interrupt)
+        train(options(data, tmp_path / "w.onnx"), interrupt)
     with pytest.raises(UsageError, match="is the checkpoint of another run"):
-        train(options(data, tmp_path / "w.safetensors", epochs=9), interrupt)
+        train(options(data, tmp_path / "w.onnx", epochs=9), interrupt)
 
 
 def test_too_little_data_and_unknown_networks_are_refused(data: Path, tmp_path: Path) -> None:
     def run(network: str, batch_size: int) -> None:
-        out = tmp_path / "w.safetensors"
+        out = tmp_path / "w.onnx"
         train(TrainOptions(network, (data,), out, batch_size=batch_size), lambda progress: None)
 
     with pytest.raises(UsageError, match="too little to train on: 40 faces"):
@@ -133,7 +134,7 @@ def test_too_little_data_and_unknown_networks_are_refused(data: Path, tmp_path: 
 def test_the_commands_train_and_evaluate_from_one_to_the_other(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights, figures = tmp_path / "w.safetensors", tmp_path / "figures.json"
+    weights, figures = tmp_path / "w.onnx", tmp_path / "figures.json"
     train_flags = [
         "--network",
         "custom_net",
@@ -177,20 +178,20 @@ def test_all_shipped_networks_that_know_emotions_are_compared() -> None:
 
 
 def test_a_run_can_begin_with_weights_and_learn_from_a_teacher(data: Path, tmp_path: Path) -> None:
-    first = tmp_path / "first.safetensors"
+    first = tmp_path / "first.onnx"
     taught_facts = train(options(data, first, epochs=8), lambda progress: None)
     assert taught_facts.validation_accuracy > 0.9
-    still = replace(options(data, tmp_path / "w.safetensors", epochs=1), learning_rate=1e-9)
+    still = replace(options(data, tmp_path / "w.onnx", epochs=1), learning_rate=1e-9)
     facts = train(replace(still, initial=first), lambda progress: None)
     assert facts.validation_accuracy == taught_facts.validation_accuracy
-    assert f"--init {first}" in facts.training_command
+    assert f"--init {first}" in facts.recipe
 
     with pytest.raises(UsageError, match=r"--init .* is a custom_net"):
         train(replace(still, initial=first, network="emotion_net_small"), lambda progress: None)
 
 
 def test_a_file_with_other_convolutions_is_no_beginning(data: Path, tmp_path: Path) -> None:
-    run = replace(options(data, tmp_path / "w.safetensors", epochs=1), network="vgg_net", side=16)
+    run = replace(options(data, tmp_path / "w.onnx", epochs=1), network="vgg_net", side=16)
     for name, content, says in (
         ("none.pth", None, "no readable file of weights"),
         ("junk.pth", b"junk", "no readable file of weights"),
@@ -218,20 +219,18 @@ def test_half_of_the_lesson_is_the_teachers_opinion() -> None:
 
 
 def test_a_teacher_of_other_classes_is_refused(data: Path, tmp_path: Path) -> None:
-    wrong = replace(options(data, tmp_path / "w.safetensors"), teacher=FACE_WEIGHTS)
+    wrong = replace(options(data, tmp_path / "w.onnx"), teacher=FACE_WEIGHTS)
     with pytest.raises(UsageError, match="knows other classes"):
         train(wrong, lambda progress: None)
 
 
 def test_a_training_can_begin_on_small_pictures(data: Path, tmp_path: Path) -> None:
-    small = replace(
-        options(data, tmp_path / "small.safetensors", epochs=1), network="vgg_net", side=16
-    )
+    small = replace(options(data, tmp_path / "small.onnx", epochs=1), network="vgg_net", side=16)
     facts = train(small, lambda progress: None)
     assert facts.input_size == 16
-    assert "--side 16" in facts.training_command
+    assert "--side 16" in facts.recipe
     whole = replace(
-        small, side=32, initial=small.output, output=tmp_path / "w.safetensors", learning_rate=1e-9
+        small, side=32, initial=small.output, output=tmp_path / "w.onnx", learning_rate=1e-9
     )
     assert train(whole, lambda progress: None).input_size == 32
     with pytest.raises(UsageError, match="--side 16: custom_net takes no such pictures"):
@@ -250,14 +249,14 @@ def test_dropout_and_mirroring_are_chosen_by_flags(
         return start(network, *rest, **named)
 
     monkeypatch.setattr(train_module, "_start", watch)
-    run = options(data, tmp_path / "w.safetensors", epochs=1)
+    run = options(data, tmp_path / "w.onnx", epochs=1)
     train(run, lambda progress: None)
     assert seen == [0.3] * 3
     seen.clear()
     facts = train(replace(run, dropout=0.0, mirrored=True), lambda progress: None)
     assert seen == [0.0] * 3
     assert facts.mirrored
-    assert "--dropout 0 --mirrored" in facts.training_command
+    assert "--dropout 0 --mirrored" in facts.recipe
     assert read_weights(run.output)[1].mirrored
 
 

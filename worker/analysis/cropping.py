@@ -1,19 +1,15 @@
-"""From a box to the network's input: the one place that crops and normalises.
+"""From a box to the network's input: the one place that crops.
 
 Training and the running worker both go through here, so that a network sees the same thing in both.
 """
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from worker.record import Box
 
 Picture = NDArray[np.uint8]
-
-FLAT = 1.0  # gray levels: a crop with less contrast than this holds no face; do not amplify noise
 
 
 def crop_face(gray: Picture, box: Box, side: int) -> Picture:
@@ -45,13 +41,3 @@ def resize(square: Picture, side: int) -> Picture:
         square, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     )
     return resized.astype(np.uint8, copy=False)
-
-
-def normalise(crops: Tensor) -> Tensor:
-    """Crops in gray levels to the network's input, each face to zero mean and unit deviation.
-
-    ``crops``: uint8 or float32 ``(n, side, side)``, 0..255. Result: float32 ``(n, 1, side, side)``.
-    """
-    faces = crops.float().unsqueeze(1)
-    deviation, mean = torch.std_mean(faces, dim=(1, 2, 3), keepdim=True, correction=0)
-    return (faces - mean) / deviation.clamp(min=FLAT)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from worker.config import DetectionConfig
 
 CASCADES = Path(cv2.__file__).parent / "data"
-FACE_WEIGHTS = PROJECT / "weights" / "face_net.safetensors"
+FACE_WEIGHTS = PROJECT / "weights" / "face_net.onnx"
 WINDOW = 24  # pixels: the largest window of a cascade; a smaller face cannot be seen
 OCTAVE = 2  # a shrunk copy of the picture is searched for faces of up to so many windows
 MOST_WINDOWS = 4000  # scored in one picture: bounds the time that a picture of a crowd can take

@@ -7,7 +7,6 @@ the network: most of its pixels are never computed.
 import time
 
 import cv2
-import torch
 
 from worker.analysis.classification import Classifier
 from worker.analysis.cropping import Picture, crop_face
@@ -26,10 +25,11 @@ class Pipeline:
 
     def __init__(self, config: Config) -> None:
         threads = config.classification.threads
-        torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
-        self.classifier = Classifier(config.classification.weights, config.classification.classes)
-        self._detector = FaceDetector(search_settings(config.detection), Classifier(FACE_WEIGHTS))
+        classification = config.classification
+        self.classifier = Classifier(classification.weights, classification.classes, threads)
+        scorer = Classifier(FACE_WEIGHTS, threads=threads)
+        self._detector = FaceDetector(search_settings(config.detection), scorer)
         self._max_pixels = config.server.max_image_pixels
 
     def analyze(self, content: bytes) -> Analysis:

@@ -42,4 +42,4 @@ def shipped_weights() -> list[Path]:
     from worker.analysis.detection import FACE_WEIGHTS
     from worker.config import DEFAULT_WEIGHTS
 
-    return sorted(set(DEFAULT_WEIGHTS.parent.glob("*.safetensors")) - {FACE_WEIGHTS})
+    return sorted(set(DEFAULT_WEIGHTS.parent.glob("*.onnx")) - {FACE_WEIGHTS})

@@ -8,7 +8,7 @@ from worker.commands.common import count, fraction, number
 from worker.errors import UsageError
 
 HELP = "train a network; goes on with what was interrupted"
-EXAMPLE = "train --init weights/emotion_net.safetensors --data faces/ --output mine.safetensors"
+EXAMPLE = "train --init weights/emotion_net.onnx --data faces/ --output mine.onnx"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--network", help="default: that of --init, else emotion_net")
     words = "FER+ layout, or a folder for each emotion; several are put together"
     add("--data", type=Path, nargs="+", metavar="DIR", help=words)
-    words = "default: weights/NETWORK[_own].safetensors"
+    words = "default: weights/NETWORK[_own].onnx"
     add("--output", type=Path, metavar="FILE", help=words)
     for flag, kind, default, words in (
         ("--epochs", count, 10, "how often each face is seen"),
@@ -45,21 +45,20 @@ def run(options: argparse.Namespace) -> int:
         return prepare(options)
     if options.data is None:
         raise UsageError("train needs --data DIR (or --prepare, which makes such a folder)")
-    from worker.analysis.weights_file import read_weights
+    from worker.training.export import load_network
+    from worker.training.progress import show_training
+    from worker.training.train import STATE_DICTS, TrainOptions, train
 
     network, output = options.network, options.output
     if options.initial and not options.initial.is_file():
         raise UsageError(f"--init: there is no file {options.initial}")
-    if network is None and options.initial and options.initial.suffix == ".safetensors":
-        network = read_weights(options.initial)[1].network
+    if network is None and options.initial and options.initial.suffix not in STATE_DICTS:
+        network = load_network(options.initial)[1].network
     network = network or "emotion_net"
     if output is None:
-        output = Path("weights", f"{network}{'_own' if options.initial else ''}.safetensors")
+        output = Path("weights", f"{network}{'_own' if options.initial else ''}.onnx")
     if options.initial and output.resolve() == options.initial.resolve():
         raise UsageError(f"--output {output} is what --init begins with; name another file")
-    from worker.training.progress import show_training
-    from worker.training.train import TrainOptions, train
-
     flags = vars(options) | {"network": network, "data": tuple(options.data), "output": output}
     plan = TrainOptions(**{field.name: flags[field.name] for field in fields(TrainOptions)})
     with show_training(options.epochs) as report:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 from scipy.optimize import minimize_scalar
@@ -56,7 +55,6 @@ def evaluate_emotions(
     faces, labels = faces.select(counts), labels[counts]
     if not len(faces):
         raise UsageError(f"{data / split}: no face there has a majority for an emotion")
-    torch.set_num_threads(1)
     measured = []
     crops = list(faces.crops)
     classifiers = [Classifier(path, classes) for path in weights]
@@ -83,7 +81,7 @@ def evaluate_emotions(
             **accuracy_figures(probabilities, known, classifier.classes),
             "ece": expected_calibration_error(probabilities, known),
             "latency_ms": latency,
-            "parameters": classifier.parameters,
+            "parameters": classifier.facts.parameters,
         }
         correct = probabilities.argmax(axis=1) == known
         measured.append(Measured(figures, probabilities.max(axis=1), correct))

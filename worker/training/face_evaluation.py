@@ -13,7 +13,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
@@ -97,7 +96,6 @@ def evaluate_faces(
     ``failures``: folder for the pictures with missed or false faces, drawn in. Raises UsageError
     for unusable data, ImageLost for a picture that does not decode.
     """
-    torch.set_num_threads(1)
     cv2.setNumThreads(1)
     pictures = load_pictures(data)
     if not pictures:

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from worker.analysis.classification import WithMirror, load_network
-from worker.analysis.cropping import normalise, resize
-from worker.analysis.weights_file import Facts, save_weights
+from worker.analysis.cropping import resize
+from worker.analysis.weights_file import Facts
 from worker.errors import UsageError
 from worker.training.augmentation import augment
 from worker.training.dataset import (
@@ -33,8 +32,9 @@ from worker.training.dataset import (
     load_splits,
 )
 from worker.training.evaluation import fit_temperature
+from worker.training.export import WithMirror, export_network, load_network, normalise
 from worker.training.imagenet import adopt_convolutions
-from worker.training.networks import build_network, classes_of
+from worker.training.networks import build_network, classes_of, sizes_of
 from worker.training.plots import plot_learning
 
 AVERAGE_DECAY = 0.998  # of the running average of the weights, a step; at first less
@@ -200,14 +200,13 @@ def train(options: TrainOptions, report: Callable[[Progress], None]) -> Facts:
         network=options.network,
         classes=classes,
         input_size=side,
-        normalisation="per-face",
         temperature=fit_temperature(logits, labels),
-        mirrored=options.mirrored,
-        training_command=options.command(),
+        recipe=options.command(),
         validation_accuracy=max(state.accuracies),
+        mirrored=options.mirrored,
+        sizes=sizes_of(state.network),
     )
-    arrays = {name: tensor.numpy() for name, tensor in state.best_weights.items()}
-    save_weights(options.output, arrays, facts)
+    export_network(options.output, state.average.module, facts)
     plot_learning(state.losses, state.accuracies, options.output.with_suffix(".png"))
     checkpoint.unlink()
     return facts
