@@ -1,11 +1,10 @@
 """What a person sees on a terminal and what a pipe reads."""
 
 import io
-from pathlib import Path
 
 from rich.console import Console
 
-from worker.terminal import safe, save_svg, show_table
+from worker.terminal import safe, show_table
 
 ROWS = [("a.png", "[red]1: anger 0.70"), ("b\x1b[31m.png", "no face")]
 
@@ -30,12 +29,3 @@ def test_a_terminal_shows_a_table_and_no_value_changes_its_colours() -> None:
 def test_control_characters_and_line_ends_become_visible() -> None:
     assert safe("grüße 笑.png") == "grüße 笑.png"
     assert all(c.isprintable() for c in safe("a\r\n\t\x00\x7f\u202eb"))
-
-
-def test_the_picture_of_what_was_shown_fetches_nothing(tmp_path: Path) -> None:
-    console = Console(record=True, file=io.StringIO(), force_terminal=True)
-    console.print("happiness")
-    save_svg(console, tmp_path / "shown.svg", "make demo")
-    picture = (tmp_path / "shown.svg").read_text()
-    assert "happiness" in picture
-    assert "url(" not in picture.replace("url(#", "")

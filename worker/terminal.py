@@ -3,11 +3,9 @@
 import errno
 import io
 import os
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # rich takes 60 ms, and the daemon needs none of it
@@ -80,12 +78,6 @@ def show_table(
     for row in rows:
         table.add_row(*(Text(safe(value)) for value in row))
     (console or Console()).print(table)
-
-
-def save_svg(console: "Console", path: Path, title: str) -> None:
-    """Write what a recording console showed as a picture that fetches nothing when it is opened."""
-    picture = console.export_svg(title=title)
-    path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL))
 
 
 def progress_bar() -> "Progress":

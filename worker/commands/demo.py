@@ -21,42 +21,31 @@ THRESHOLDS = (0.2, 0.5)  # of the first half of the images, and of the others
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--output", type=Path, default=Path("demo"), metavar="DIR", help="default: demo")
-    add("--svg", type=Path, metavar="FILE", help="also save what is shown as SVG")
+    words, default = "default: demo", Path("demo")
+    parser.add_argument("--output", type=Path, default=default, metavar="DIR", help=words)
     add_configuration(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     alarm, config = new_alarm(), configure(options)
-    from rich.console import Console
-
     from worker.analysis.sources import find_files
     from worker.demo_server.sample_images import sample_images
-    from worker.terminal import save_svg
+    from worker.terminal import safe
     from worker.viewing.analyze import analyze_files
-    from worker.viewing.table import lines, rows
+    from worker.viewing.table import print_records
 
     images, drawn = options.output / "images", options.output / "annotated"
-    database = options.output / "results.json"
-    samples = sample_images()
+    database, samples = options.output / "results.json", sample_images()
     write_samples(samples, images)
     received, recorded = work(config, alarm, samples, database)
     for _ in analyze_files(find_files([images]).sources, config, THRESHOLDS[0], drawn):
         pass
-    svg = bool(options.svg)
-    console = Console(record=svg, force_terminal=svg or None, width=110 if svg else None)
-    for line in lines(rows(recorded), console.width if console.is_terminal else None):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print(
+    print_records(recorded)
+    print(
         f"The server handed out {len(samples)} images and received {received} results.\n"
-        f"JSON file: {database} ({PROGRAM} results --database {database})\n"
-        f"Pictures with the faces drawn in: {drawn}",
-        highlight=False,
-        soft_wrap=True,
+        f"JSON file: {safe(database)} ({PROGRAM} results --database {safe(database)})\n"
+        f"Pictures with the faces drawn in: {safe(drawn)}"
     )
-    if svg:
-        save_svg(console, options.svg, "make demo")
     return 0 if len(recorded) == received == len(samples) else 1
 
 
