@@ -24,8 +24,7 @@ from celery.signals import celeryd_init, worker_process_shutdown
 from celery.utils.time import get_exponential_backoff_interval
 
 from worker.analysis.weights_file import read_weights
-from worker.client.answers import read_offer
-from worker.client.server_client import PulledImage, ServerClient
+from worker.client import PulledImage, ServerClient, read_offer
 from worker.config import Config, load_config
 from worker.database.database import Database, parse_rotation
 from worker.errors import ImageLost, RetryLater, Stop, UsageError

@@ -24,7 +24,7 @@ from tests.daemon.played import (
     tasks,
 )
 from tests.scripted_server import Reply, ScriptedServer
-from worker.client.server_client import ServerClient
+from worker.client import ServerClient
 from worker.daemon.backoff import Backoff
 from worker.daemon.hand import Hand
 from worker.daemon.metrics import Metrics

@@ -12,7 +12,7 @@ import pytest
 
 from tests.daemon.played import HANG, Clock, asked, image, keys, until
 from tests.scripted_server import Reply, Request, ScriptedServer
-from worker.client.server_client import ServerClient
+from worker.client import ServerClient
 from worker.config import ServerConfig
 from worker.daemon.backoff import Backoff
 from worker.daemon.metrics import Metrics

@@ -6,17 +6,21 @@ import json
 import re
 import time
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.message import Message
 from email.utils import parsedate_to_datetime
 from pathlib import PureWindowsPath
 from typing import Any
 
-from worker.errors import ImageLost
+from werkzeug.http import parse_options_header
 
-MAX_HEADER = 4_000  # the parser of Content-Disposition needs quadratic time
+from worker.errors import ImageLost
+from worker.hints import fraction_hint
+
+MAX_HEADER = 4_000
 MAX_NAME = 255
+MAX_TEXT = 10_000  # bytes of an answer that holds no image
+MAX_QUOTED = 200  # characters of the server's words in a message of ours
 MAX_TASK_ID = 1_000
 MAX_NUMBER = 100
 MAX_KEY = 200
@@ -35,7 +39,10 @@ def visible(text: str) -> str:
 
 @dataclass(frozen=True)
 class Offer:
-    """How an answer describes its image; None: it does not say."""
+    """How an answer describes its image; None: it does not say.
+
+    ``threshold``: as it came, unchecked.
+    """
 
     task_id: str | None
     file_name: str | None
@@ -43,52 +50,64 @@ class Offer:
     etag: str | None
     threshold: object
 
-    def checked_threshold(self) -> float | None:
-        """The threshold that came along, 0..1, or None.
 
-        Raises ImageLost where one came along and is no such number.
-        """
-        if self.threshold is None:
-            return None
-        threshold = parse_threshold(self.threshold)
-        if threshold is None:
-            said = visible(str(self.threshold)[:80])
-            raise ImageLost("bad_threshold", f"its threshold {said} is no number from 0 to 1")
-        return threshold
+def read_offer(
+    headers: Mapping[str, str], document: Mapping[str, Any], hide: Callable[[str], str] = visible
+) -> Offer:
+    """Put together what headers (which go first) and JSON keys say about an image.
 
-
-def read_offer(headers: Mapping[str, str], document: Mapping[str, Any] | None = None) -> Offer:
-    """Put together what headers (which go first) and JSON keys say about an image."""
+    ``hide`` takes our token out of a text: a server may repeat it anywhere.
+    """
 
     def said(header: str, key: str) -> object:
-        if header in headers:
-            return _header_text(headers[header])
-        return (document or {}).get(key)
+        return _header_text(headers.get(header, "")) or document.get(key)
 
     etag = headers.get("ETag", "").strip()
     strong = "" if etag[:2] in ("W/", "w/") else etag.strip('"')
     lease = _text(said("X-Lease-Id", "lease_id"))
+    threshold = said("X-Threshold", "threshold")
+    name = _disposition_name(headers.get("Content-Disposition", ""))
     return Offer(
-        task_id=_storable(_text(said("X-Task-Id", "task_id")) or _header_text(strong)),
-        file_name=clean_file_name(
-            _disposition_name(headers.get("Content-Disposition", ""))
-            or _text(said("X-File-Name", "file_name"))
-        ),
-        # What no header can carry back is none.
+        task_id=_storable(_text(said("X-Task-Id", "task_id")) or _header_text(strong), hide),
+        file_name=clean_file_name(name or _text(said("X-File-Name", "file_name")), hide),
+        # An id that no header can carry back is none.
         lease_id=lease if lease and _SENDABLE.fullmatch(lease) else None,
         etag=etag if _SENDABLE.fullmatch(etag) else None,
-        threshold=said("X-Threshold", "threshold"),
+        threshold=None if threshold == "" else threshold,
     )
 
 
+def check_threshold(value: object, hide: Callable[[str], str]) -> float:
+    """The threshold that a server gave.
+
+    Raises ImageLost when it is none; ``hide`` takes our token out of the message.
+    """
+    threshold = parse_threshold(value)
+    if threshold is None:
+        said = hide(str(value)[:MAX_TEXT])[:MAX_QUOTED]
+        hint = fraction_hint(parse_number(value) or 0)
+        raise ImageLost("bad_threshold", f"threshold {said} is not in 0..1{hint}")
+    return threshold
+
+
 def parse_threshold(value: object) -> float | None:
-    """A number from 0 to 1, given as a number or as text; None where it is anything else."""
+    """A number from 0 to 1, given as a number or as text; None when it is anything else."""
+    number = parse_number(value)
+    # abs: -0.0 is 0
+    return abs(number) if number is not None and 0 <= number <= 1 else None
+
+
+def parse_number(value: object) -> float | None:
+    """The number that a value is, or spells; None when it is anything else."""
     if isinstance(value, str) and len(value) <= MAX_NUMBER:
         # float() alone would take 0_1 and digits of all scripts.
-        value = float(text) if _NUMBER.fullmatch(text := value.strip()) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        return float(text) if _NUMBER.fullmatch(text := value.strip()) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return abs(float(value))  # abs: -0.0 is 0
+    try:
+        return float(value)
+    except OverflowError:  # an int of hundreds of digits
+        return None
 
 
 def threshold_in(body: bytes) -> object:
@@ -101,7 +120,7 @@ def threshold_in(body: bytes) -> object:
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header, a number or a date; None where it is neither."""
+    """Seconds to wait by a Retry-After header, a number or a date; None when it is neither."""
     value = (value or "").strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
@@ -142,47 +161,57 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def decode_base64(text: str) -> bytes:
-    """Decode an image in strict base64; a prefix ``data:…;base64,`` is allowed.
+    """Decode an image in base64, also with line ends, in the URL-safe alphabet or not padded.
 
-    Raises ImageLost.
+    A prefix ``data:…;base64,`` is allowed. Raises ImageLost for anything else.
     """
-    prefix = re.match(r"data:[^,]{0,200};base64,", text)
-    data = text[prefix.end() :] if prefix else text
+    data = re.sub(r"[\r\n]", "", text.strip())
+    if prefix := re.match(r"data:[^,]{0,200};base64,", data, re.IGNORECASE):
+        data = data[prefix.end() :]
+    digits = data.rstrip("=")
+    padding = -len(digits) % 4
     try:
-        if len(data) % 4 or data.endswith("==="):  # which b64decode would let pass
+        if padding == 3 or len(data) - len(digits) > padding:
             raise ValueError("incorrect length or padding")
-        return base64.b64decode(data, validate=True)
+        standard = digits.replace("-", "+").replace("_", "/") + "=" * padding
+        return base64.b64decode(standard, validate=True)
     except ValueError as error:
         raise ImageLost("bad_base64", f"it is not valid base64: {error}") from error
 
 
-def clean_file_name(name: str | None) -> str | None:
+def clean_file_name(name: str | None, hide: Callable[[str], str] = visible) -> str | None:
     """A name that leads nowhere: no folders, no control characters, at most 255 characters.
 
-    None where nothing is left of it.
+    None when nothing is left of it.
     """
     # Windows' rules know both slashes and drive letters, so they also serve elsewhere.
-    base = PureWindowsPath(visible((name or "")[-MAX_HEADER:])).name[:MAX_NAME].strip()
+    base = PureWindowsPath(hide((name or "")[-MAX_HEADER:])).name[:MAX_NAME].strip()
     return None if base in ("", ".", "..") else base
 
 
 def idempotency_key(task_id: str) -> str:
-    """The task id, or its SHA-256 in hex where it is long or no header could carry it."""
+    """The task id, or its SHA-256 in hex when it is long or no header could carry it."""
     if re.fullmatch(rf"[\x21-\x7e]{{1,{MAX_KEY}}}", task_id):
         return task_id
-    return _sha256(task_id)
+    return sha256(task_id)
+
+
+def sha256(content: bytes | str) -> str:
+    """SHA-256 in hex."""
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(content).hexdigest()
 
 
 def _disposition_name(header: str) -> str | None:
-    message = Message()
-    message["Content-Disposition"] = _header_text(header[:MAX_HEADER])
-    parameters = message.get_params(failobj=[], header="Content-Disposition")
-    names = [value for key, value in parameters if key.lower() == "filename"]
-    for name in names:
-        if isinstance(name, tuple):  # filename*, which RFC 6266 prefers: charset, language, text
-            encoding = "iso-8859-1" if (name[0] or "").lower() == "iso-8859-1" else "utf-8"
-            return str(name[2]).encode("latin-1", "replace").decode(encoding, "replace")
-    return names[0] if names else None
+    header = _header_text(header[:MAX_HEADER])
+    if '"' not in header:
+        # A name with spaces or umlauts is often sent without its quotes.
+        header = re.sub(r"(?<!\*)=([^;]*)", r'="\1"', header)
+    # RFC 6266 prefers filename* wherever it stands; the parser takes the last of the two.
+    header = re.sub(r";\s*filename\*", ";extended*", header, flags=re.IGNORECASE)
+    _, parameters = parse_options_header(header)
+    return parameters.get("extended") or parameters.get("filename")
 
 
 def _header_text(value: str) -> str:
@@ -199,12 +228,8 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _storable(task_id: str | None) -> str | None:
-    """The id, or its SHA-256 where it does not belong into logs: two ids never become one."""
-    if task_id and (len(task_id) > MAX_TASK_ID or visible(task_id) != task_id):
-        return _sha256(task_id)
+def _storable(task_id: str, hide: Callable[[str], str]) -> str | None:
+    """The id, or its SHA-256 when it does not belong into logs: two ids never become one."""
+    if len(task_id) > MAX_TASK_ID or hide(task_id) != task_id:
+        return sha256(task_id)
     return task_id or None
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

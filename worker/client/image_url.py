@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from contextlib import suppress
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urljoin
 
 from urllib3.util import Url, parse_url
@@ -12,6 +12,8 @@ from worker.errors import ImageLost
 MAX_URL = 8_000
 MAX_QUOTED = 200
 USUAL_PORTS = {"http": 80, "https": 443}
+GLOBAL_UNICAST = IPv6Network("2000::/3")
+NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def resolve_image_url(
@@ -47,7 +49,7 @@ def resolve_image_url(
 
 
 def expect_public(address: str, port: int, allowed_hosts: Collection[str]) -> None:
-    """Raise ImageLost where a host of others has an address inside our network, or on this machine.
+    """Raise ImageLost when a host of others has an address inside our network, or on this machine.
 
     ``address``: what its name was resolved to, just before it is connected to. Such an address has
     to be among ``allowed_hosts`` itself, also as a network (``10.1.0.0/16``): whoever owns an
@@ -55,8 +57,9 @@ def expect_public(address: str, port: int, allowed_hosts: Collection[str]) -> No
     """
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address):
-        ip = ip.ipv4_mapped or ip
-    if ip.is_global and not ip.is_multicast:
+        ip = _inner_address(ip)
+    inside = isinstance(ip, IPv6Address) and ip not in GLOBAL_UNICAST
+    if ip.is_global and not ip.is_multicast and not inside:
         return
     for name in allowed_hosts:
         with suppress(ValueError):  # it is a name
@@ -65,6 +68,13 @@ def expect_public(address: str, port: int, allowed_hosts: Collection[str]) -> No
     raise _refused(
         f"leads to the private address {ip}, which is not among [server] allowed_hosts itself"
     )
+
+
+def _inner_address(ip: IPv6Address) -> IPv4Address | IPv6Address:
+    """The IPv4 address that is reached through an IPv6 one (mapped, NAT64, 6to4), else itself."""
+    if ip in NAT64:
+        return IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or ip
 
 
 def _origin(url: Url) -> tuple[str, str, int]:

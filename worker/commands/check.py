@@ -93,7 +93,7 @@ def check_metrics(config: "Config") -> str:
 def check_server(config: "Config") -> str:
     """Ask for the threshold, and for the other paths only what they take: an image that is asked
     for would be taken from the queue."""
-    from worker.client.server_client import ServerClient
+    from worker.client import ServerClient
 
     server, untried = config.server, [f"GET {config.server.image_path}"]
     if server.results_path:

@@ -31,7 +31,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     alarm = new_alarm()
-    from worker.client.bearer_token import read_token
+    from worker.client import read_token
     from worker.config import TOKEN_VARIABLE
     from worker.demo_server.app import create_app, load_folder
     from worker.web import WebServer

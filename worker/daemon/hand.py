@@ -4,7 +4,7 @@ else holds up is kept there, so that no such fault throws it away."""
 import threading
 from dataclasses import dataclass
 
-from worker.client.server_client import PulledImage
+from worker.client import PulledImage
 from worker.record import Record
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from worker.analysis.analyst import Analysts
-from worker.client.server_client import PulledImage, ServerClient
+from worker.client import PulledImage, ServerClient
 from worker.config import Config
 from worker.daemon.hand import Hand, InHand
 from worker.daemon.metrics import Metrics

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 
-from worker.client.server_client import PulledImage, ServerClient
+from worker.client import PulledImage, ServerClient
 from worker.daemon.backoff import Backoff
 from worker.daemon.metrics import Metrics
 from worker.database import Database, Known, Owed

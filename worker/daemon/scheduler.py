@@ -18,7 +18,7 @@ from typing import Self
 
 from worker.analysis.analyst import Analysts
 from worker.analysis.weights_file import read_weights
-from worker.client.server_client import ServerClient
+from worker.client import ServerClient
 from worker.config import Config
 from worker.daemon.alarm import Alarm
 from worker.daemon.backoff import Backoff
