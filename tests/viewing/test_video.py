@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.photographs import encode, picture
-from tests.processes import run_worker
+from tests.processes import Call
 from worker.analysis.cropping import Picture
 from worker.errors import ImageLost, Stop, UsageError
 from worker.viewing.video import Video, VideoFile
@@ -93,21 +93,21 @@ def test_only_mp4_is_written_and_only_where_there_is_room(tmp_path: Path) -> Non
         write(tmp_path / "full.mp4", [level(n) for n in range(20)])
 
 
-def test_analyze_samples_a_video_and_draws_the_samples(tmp_path: Path) -> None:
+def test_analyze_samples_a_video_and_draws_the_samples(tmp_path: Path, call: Call) -> None:
     person, nobody = picture("astronaut.jpg"), np.full((512, 512, 3), 128, np.uint8)
     write(tmp_path / "clips" / "clip.mp4", [person] * 5 + [nobody] * 5)
     (tmp_path / "clips" / "none.mov").write_text("no video")
     (tmp_path / "clips" / "a.png").write_bytes(encode(".png", nobody))
     flags = ("--every", "0.5s", "--annotated", "drawn", "--database", "r.json")
-    done = run_worker(tmp_path, "analyze", "clips", *flags)
+    done = call("analyze", "clips", *flags)
     assert done.returncode == 1
     assert "1 of 4 could not be analysed" in done.stderr
-    names = [line.split("\t")[0] for line in done.stdout.splitlines()]
+    names = [line.split("\t")[1] for line in done.stdout.splitlines()]
     files = ["a.png", "clip.mp4#0.000s", "clip.mp4#0.500s", "none.mov"]
     assert names == [f"clips/{name}" for name in files]
-    said = [line.split("\t")[2] for line in done.stdout.splitlines()]
+    said = [line.split("\t")[4] for line in done.stdout.splitlines()]
     assert said[0] == said[2] == "no face"
-    assert said[1].startswith("1: happiness")
+    assert said[1].startswith("happiness")
     assert said[3] == "error: it does not open as a video"
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["a.png", "clip.mp4"]
     with Video(tmp_path / "drawn" / "clip.mp4", LIMIT) as video:
@@ -115,14 +115,14 @@ def test_analyze_samples_a_video_and_draws_the_samples(tmp_path: Path) -> None:
         (_, drawn), (_, empty) = video.frames()
     assert cv2.absdiff(drawn, person).max() > 100
     assert cv2.absdiff(empty, nobody).max() < 20
-    kept = run_worker(tmp_path, "results", "--database", "r.json", "--file", "*clip.mp4#0.5*")
+    kept = call("results", "--database", "r.json", "--file", "*clip.mp4#0.5*")
     assert "clips/clip.mp4#0.500s" in kept.stdout
 
 
-def test_analyze_never_draws_over_an_original(tmp_path: Path) -> None:
+def test_analyze_never_draws_over_an_original(tmp_path: Path, call: Call) -> None:
     write(tmp_path / "clip.mp4", [level(1)] * 3)
     before = (tmp_path / "clip.mp4").read_bytes()
-    done = run_worker(tmp_path, "analyze", "clip.mp4", "--annotated", ".")
+    done = call("analyze", "clip.mp4", "--annotated", ".")
     assert done.returncode == 2
     assert "clip.mp4 is the original" in done.stderr
     assert (tmp_path / "clip.mp4").read_bytes() == before

@@ -6,7 +6,6 @@ in splits (``FER2013Train``, ``FER2013Valid``, ``FER2013Test``); a data set with
 tenth of its faces for validation.
 """
 
-import csv
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import UsageError
+from worker.files import IMAGE_SUFFIXES, is_clutter
 from worker.record import EMOTIONS, FACE_CLASSES
+from worker.training.tables import parse_votes, read_rows
 
 TRAIN_SPLIT, VALID_SPLIT, TEST_SPLIT = SPLITS = "FER2013Train", "FER2013Valid", "FER2013Test"
 VOTE_COLUMNS = len(EMOTIONS) + 2  # and unknown, not-a-face
@@ -25,7 +26,6 @@ VOTERS = 10  # what a face in an emotion's folder counts as
 HELD_OUT_OF = 10
 # A face whose majority is a rare emotion is seen this often an epoch.
 REPEATS = {"disgust": 5, "contempt": 4, "fear": 2}
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 # Of a face's side: such a part overlaps the face by less than two fifths.
 PART_SIDE = (0.3, 0.6)
 
@@ -108,21 +108,24 @@ def _load_folder(folder: Path) -> tuple[list[str], Faces]:
 def _read_table(table: Path) -> tuple[list[str], list[list[int]]]:
     names: list[str] = []
     votes: list[list[int]] = []
-    with table.open(newline="") as lines:
-        for number, line in enumerate(csv.reader(lines), 1):
-            try:
-                counts = [int(count) for count in line[2:]]
-            except ValueError:
-                counts = []
-            if len(counts) != VOTE_COLUMNS or min(counts) < 0:
-                raise UsageError(f"{table}, line {number}: expected file,box and ten vote counts")
-            names.append(line[0])
-            votes.append(counts)
+    folder = table.parent.resolve()
+    for number, cells in read_rows(table):
+        counts = parse_votes(cells[2:], VOTE_COLUMNS)
+        if counts is None:
+            raise UsageError(f"{table}, line {number}: expected file,box and ten vote counts")
+        if not (folder / cells[0]).resolve().is_relative_to(folder):
+            raise UsageError(f"{table}, line {number}: {cells[0]} leads out of the folder")
+        names.append(cells[0])
+        votes.append(counts)
     return names, votes
 
 
 def _list_classes(folder: Path) -> tuple[list[str], list[list[int]]]:
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    classes = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir() and not is_clutter(path.relative_to(folder))
+    )
     if not classes:
         raise UsageError(
             f"{folder} has neither a label.csv (FER+) nor a folder for each emotion, "
@@ -139,7 +142,7 @@ def _list_classes(folder: Path) -> tuple[list[str], list[list[int]]]:
         sure = [0] * VOTE_COLUMNS
         sure[EMOTIONS.index(name)] = VOTERS
         for path in sorted((folder / name).iterdir()):
-            if path.suffix.lower() in PICTURE_SUFFIXES:
+            if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(Path(path.name)):
                 names.append(f"{name}/{path.name}")
                 votes.append(sure)
     return names, votes

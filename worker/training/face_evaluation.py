@@ -4,7 +4,6 @@ Pictures with true boxes: ``DIR/images/*`` and ``DIR/boxes.csv`` with the column
 ``file_name,x1,y1,x2,y2``, one line a face; an image without a line has no face.
 """
 
-import csv
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,8 +19,9 @@ from worker.analysis.cropping import Picture, crop_face
 from worker.analysis.decoding import decode
 from worker.analysis.detection import FaceDetector, FaceScorer, SearchSettings, overlaps
 from worker.errors import ImageLost, UsageError
-from worker.files import replace_file
+from worker.files import is_clutter, replace_file
 from worker.record import Box
+from worker.training.tables import read_rows
 
 COLUMNS = ["file_name", "x1", "y1", "x2", "y2"]
 MATCH = 0.4  # intersection over union of squared boxes from which a face is found
@@ -58,23 +58,24 @@ def load_pictures(data: Path) -> list[LabelledPicture]:
     if not table.is_file() or not folder.is_dir():
         raise UsageError(f"--data: {data} needs a folder images/ and a file boxes.csv")
     boxes: dict[str, list[list[float]]] = {
-        path.name: [] for path in sorted(folder.iterdir()) if path.is_file()
+        path.name: []
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not is_clutter(Path(path.name))
     }
-    with table.open(newline="") as file:
-        lines = csv.reader(file)
-        if next(lines, None) != COLUMNS:
-            raise UsageError(f"{table}: the first line must be {','.join(COLUMNS)}")
-        for number, line in enumerate(lines, 2):
-            try:
-                name, *corners = line
-                x1, y1, x2, y2 = (float(corner) for corner in corners)
-                if not (x1 < x2 and y1 < y2):
-                    raise ValueError
-                boxes[name].append([x1, y1, x2, y2])
-            except ValueError:
-                raise UsageError(f"{table}, line {number}: expected {','.join(COLUMNS)}") from None
-            except KeyError:
-                raise UsageError(f"{table}, line {number}: there is no images/{name}") from None
+    lines = read_rows(table)
+    if next(lines, (0, []))[1] != COLUMNS:
+        raise UsageError(f"{table}, line 1: the first line must be {','.join(COLUMNS)}")
+    for number, line in lines:
+        try:
+            name, *corners = line
+            x1, y1, x2, y2 = (float(corner) for corner in corners)
+            if not (x1 < x2 and y1 < y2):
+                raise ValueError
+            boxes[name].append([x1, y1, x2, y2])
+        except ValueError:
+            raise UsageError(f"{table}, line {number}: expected {','.join(COLUMNS)}") from None
+        except KeyError:
+            raise UsageError(f"{table}, line {number}: there is no images/{name}") from None
     return [
         LabelledPicture(folder / name, np.array(own, float).reshape(-1, 4))
         for name, own in boxes.items()
