@@ -253,6 +253,23 @@ def test_a_folder_without_faces_is_said(tmp_path: Path) -> None:
     assert "nowhere: there is no face in it" in done.stderr
 
 
+def test_a_link_out_of_the_folder_is_no_face(folder: Path, tmp_path: Path) -> None:
+    (folder / "0.png").rename(tmp_path / "secret.png")
+    (folder / "0.png").symlink_to(tmp_path / "secret.png")
+    (folder / "._1.png").touch()
+    with Ballot(folder) as ballot:
+        assert ballot.faces == ["1.png", "2.png", "3.png"]
+        answer = create_app(ballot).test_client().get("/face/0.png", headers=HERE)
+    assert answer.status_code == 404
+
+
+def test_each_label_is_explained(client: FlaskClient) -> None:
+    page = client.get("/", headers=HERE).text
+    meanings = page.split('<dl id="meanings">')[1].split("</dl>")[0]
+    assert meanings.count("<dd>") == len(LABEL_NAMES)
+    assert all(f"</kbd> {label}</dt>" in meanings for label in LABEL_NAMES)
+
+
 def test_a_folder_that_cannot_be_written_is_said(folder: Path) -> None:
     (folder / "votes.csv").mkdir()
     with pytest.raises(Stop, match="cannot write"):

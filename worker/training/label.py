@@ -9,7 +9,6 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable
-from errno import ENOSPC
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
@@ -49,9 +48,10 @@ class Ballot:
     """
 
     def __init__(self, folder: Path, *, now: Callable[[], str] = utc_now) -> None:
-        self.folder, self._now, self._mutex = folder, now, Lock()
-        names = (path.name for path in folder.glob("*.png"))
-        self.faces = sorted(name for name in names if name.isprintable())
+        self.folder, self._now, self._mutex = folder.resolve(), now, Lock()
+        # What a link shows of another folder is not for a page.
+        own = (path for path in self.folder.glob("*.png") if path.resolve().parent == self.folder)
+        self.faces = sorted(p.name for p in own if p.name.isprintable() and p.name[0] != ".")
         if not self.faces:
             raise UsageError(f"{folder}: there is no face in it (PNG files, as `crop` makes them)")
         self._path = folder / VOTES
@@ -121,10 +121,12 @@ class Ballot:
                 whole = content[: content.rfind(b"\n") + 1]
                 file.truncate(len(whole))
                 if not whole:
-                    file.write(_line(COLUMNS))
+                    whole = _line(COLUMNS)
+                    file.write(whole)
         except OSError as error:
             raise Stop(f"cannot write {self._path}: {error.strerror}") from error
-        lines = csv.reader(io.StringIO((whole or _line(COLUMNS)).decode(errors="replace")))
+        self._size = len(whole)
+        lines = csv.reader(io.StringIO(whole.decode(errors="replace")))
         for number, line in enumerate(lines, 1):
             if number == 1 and tuple(line) == COLUMNS:
                 continue
@@ -136,17 +138,15 @@ class Ballot:
     def _append(self, face: str, labeller: str, label: str) -> None:
         line = _line((face, labeller, label, self._now()))
         try:
-            with self._path.open("ab", buffering=0) as file:
-                before = file.tell()
-                try:
-                    if file.write(line) != len(line):
-                        raise OSError(ENOSPC, os.strerror(ENOSPC))
-                    os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(before)
-                    raise
+            with self._path.open("r+b") as file:
+                file.truncate(self._size)  # what a full disk left of the one before
+                file.seek(self._size)
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             raise Stop(f"cannot write {self._path}: {error.strerror}") from error
+        self._size += len(line)
         self._count(face, labeller, label)
         self._write_labels()
 
@@ -196,7 +196,7 @@ def create_app(ballot: Ballot) -> Flask:
     def face(name: str) -> ResponseReturnValue:
         if name not in faces:
             abort(404)
-        return send_file((ballot.folder / name).resolve(), mimetype="image/png")
+        return send_file(ballot.folder / name, mimetype="image/png")
 
     @app.get("/next")
     def following() -> ResponseReturnValue:
