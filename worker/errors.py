@@ -3,6 +3,18 @@
 Whoever raises one writes the message for a person: what went wrong, which key or file, what to do.
 """
 
+import shlex
+import sys
+
+# The packages that only some commands import, by the extra of pyproject.toml that brings them.
+EXTRAS = {
+    "report": ("jinja2", "matplotlib"),
+    "demo": ("flask", "skimage"),
+    "train": ("onnx", "onnx_ir", "onnxscript", "safetensors", "scipy", "torch"),
+    "redis": ("redis",),
+    "celery": ("billiard", "celery"),
+}
+
 
 class WorkerError(Exception):
     """Root of the tree. Its text is shown to the user as it stands, without a traceback.
@@ -83,8 +95,10 @@ class DatabaseUnusable(Stop):
 
 
 def package_missing(error: ModuleNotFoundError) -> UsageError:
-    """What to say of an import that failed."""
+    """What to say of an import that failed: the one extra that brings it, for this interpreter."""
+    package = (error.name or "").partition(".")[0]
+    extra = next((f"[{name}]" for name, brings in EXTRAS.items() if package in brings), "")
     return UsageError(
-        f"the package {error.name} is missing; in the project's folder run: "
-        "python -m pip install -e '.[demo,train,redis,celery]'"
+        f"the package {package} is missing; in the project's folder run: "
+        f"{shlex.quote(sys.executable)} -m pip install -e '.{extra}'"
     )

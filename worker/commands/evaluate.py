@@ -73,7 +73,6 @@ def measure_faces(options: argparse.Namespace) -> int:
     from worker.analysis.detection import FACE_WEIGHTS, search_settings
     from worker.terminal import progress_bar
     from worker.training.face_evaluation import evaluate_faces, mine_windows
-    from worker.training.plots import plot_detection
 
     settings, scorer = search_settings(config.detection), Classifier(FACE_WEIGHTS)
     with progress_bar() as progress:
@@ -88,6 +87,8 @@ def measure_faces(options: argparse.Namespace) -> int:
         print(f"{name}\t{value:.4g}" if isinstance(value, float) else f"{name}\t{value}")
     write_json(options.json, figures)
     if options.plots:
+        from worker.training.plots import plot_detection
+
         options.plots.mkdir(parents=True, exist_ok=True)
         plot_detection(curve, settings.min_confidence, options.plots / "detection.png")
     return 0

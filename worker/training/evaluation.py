@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
-from scipy.optimize import minimize_scalar
 
 from worker.analysis.classification import Classifier
 from worker.analysis.cropping import Picture, resize
@@ -171,6 +170,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
 
     ``logits``: ``(n, classes)``; ``labels``: ``(n,)``.
     """
+    from scipy.optimize import minimize_scalar  # of the extra `train`, which measuring goes without
 
     def negative_log_likelihood(log_temperature: float) -> float:
         scaled = logits / math.exp(log_temperature)

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from worker.terminal import show_table
 from worker.training.evaluation import CALIBRATION_BINS, Measured, summary_figures
-from worker.training.plots import plot_comparison, plot_confusion, plot_reliability
 
 
 def show_evaluation(figures: dict[str, Any]) -> None:
@@ -34,6 +33,8 @@ def show_evaluation(figures: dict[str, Any]) -> None:
 
 def draw_evaluation(measured: Measured, folder: Path) -> None:
     """confusion.png and reliability.png in ``folder``, which is made."""
+    from worker.training.plots import plot_confusion, plot_reliability  # with matplotlib
+
     folder.mkdir(parents=True, exist_ok=True)
     figures = measured.figures
     confusion = np.array(figures["confusion"])
@@ -105,6 +106,8 @@ def _show_markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
 
 def draw_comparison(figures: Sequence[dict[str, Any]], folder: Path) -> None:
     """comparison.png in ``folder``, which is made: accuracy against time."""
+    from worker.training.plots import plot_comparison
+
     folder.mkdir(parents=True, exist_ok=True)
     plot_comparison(
         network_names(figures),
