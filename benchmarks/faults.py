@@ -11,6 +11,7 @@ At the end every image must be in the JSON file once, and on the server once.
 
 import argparse
 import json
+import logging
 import random
 import signal
 import socket
@@ -18,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -25,12 +27,12 @@ from pathlib import Path
 from typing import Any
 
 from tinydb import TinyDB
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from worker.config import PROJECT
 from worker.demo_server.app import create_app
 from worker.demo_server.image_queue import ImageQueue, MemoryQueue
 from worker.demo_server.sample_images import sample_images
-from worker.web import WebServer
 
 LEASE = 3.0  # seconds, after which an image that was lost on the way is given out again
 TIMEOUT = 0.7  # seconds, the daemon's
@@ -115,6 +117,13 @@ class FaultyApp:
             yield b"."
 
 
+class Quiet(WSGIRequestHandler):
+    """A refused handshake and a reset connection are what this is about: no line for each."""
+
+    def log(self, *_: object) -> None:
+        pass
+
+
 def start_daemon(folder: Path, url: str) -> subprocess.Popen[bytes]:
     settings = {
         "server.url": url,
@@ -137,12 +146,16 @@ def soak(minutes: float, images: int, share: float, kill_every: float, seed: int
     app = create_app(queue)
     faulty = FaultyApp(app.wsgi_app, share, seed)
     app.wsgi_app = faulty  # type: ignore[method-assign, assignment]
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     started = time.monotonic()
     given: list[str] = []
     ended = killed = 0
-    with WebServer(app) as server:
-        daemon, next_kill = start_daemon(folder, server.url), time.monotonic() + kill_every
+    # Werkzeug's, which hands its sockets to the application.
+    with make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        daemon, next_kill = start_daemon(folder, url), time.monotonic() + kill_every
         while len(given) < images or queue.counts()["done"] < images:
             elapsed = time.monotonic() - started
             if elapsed > 3 * minutes * 60 + 120:
@@ -154,16 +167,17 @@ def soak(minutes: float, images: int, share: float, kill_every: float, seed: int
                 given.append(queue.add(sample.content, sample.name, "image/jpeg", own))
             if daemon.poll() is not None:
                 ended += 1
-                daemon = start_daemon(folder, server.url)
+                daemon = start_daemon(folder, url)
             if kill_every and time.monotonic() > next_kill:
                 daemon.kill()
                 daemon.wait()
                 killed += 1
-                daemon = start_daemon(folder, server.url)
+                daemon = start_daemon(folder, url)
                 next_kill = time.monotonic() + kill_every
             time.sleep(0.02)
         daemon.send_signal(signal.SIGTERM)
         exit_code = daemon.wait(timeout=60)
+        server.shutdown()
     return {
         "seconds": round(time.monotonic() - started),
         "requests": faulty.requests,

@@ -30,10 +30,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from faults import LEASE, TIMEOUT, FaultyApp, tally
+from faults import LEASE, TIMEOUT, FaultyApp, Quiet, tally
 from processes import memory_mb
 from stepped_clock import write_offset
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
 
 from worker.config import PROJECT
 from worker.demo_server.app import create_app
@@ -43,13 +43,6 @@ from worker.demo_server.sample_images import sample_images
 ROUND = 150.0  # seconds: 24 rounds in an hour, as many as a day has hours
 HOUR, DAY = 3600.0, 86_400.0
 MAX_GROWTH = 1.10
-
-
-class Quiet(WSGIRequestHandler):
-    """A refused handshake and a reset connection are what this is about: no line for each."""
-
-    def log(self, *_: object) -> None:
-        pass
 
 
 class Daemon:

@@ -24,7 +24,7 @@ from tests.daemon.running import Daemon
 from tests.photographs import SAMPLES
 from tests.scripted_server import RawServer, Reply, ScriptedServer, hang, reset
 from worker.daemon.alarm import Alarm
-from worker.daemon.metronome import Metronome
+from worker.daemon.metronome import metronome
 from worker.daemon.scheduler import run
 from worker.database import Database
 from worker.demo_server.app import create_app
@@ -197,13 +197,13 @@ class TestTheMetronome:
             def tick(self) -> None:
                 self.ticked.set()
 
-        with Metronome(Waiting(), 0.2) as beat:
+        with metronome(Waiting(), 0.2) as wait_for_tick:
             for _ in range(3):
-                beat.wait()
+                wait_for_tick()
 
     def test_a_stop_ends_its_wait(self) -> None:
         alarm = Alarm()
-        with Metronome(alarm, 3600) as beat:
+        with metronome(alarm, 3600) as wait_for_tick:
             threading.Timer(0.05, alarm.stop).start()
-            beat.wait()
+            wait_for_tick()
         assert alarm.stop_requested

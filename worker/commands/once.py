@@ -5,7 +5,7 @@ import sys
 
 from worker.commands.common import add_configuration, configure, new_alarm
 
-HELP = "drain what is there, try each owed post once, exit (for cron)"
+HELP = "drain what is there, posting as it goes, exit (for cron)"
 EXAMPLE = "once --url http://127.0.0.1:5000"
 
 

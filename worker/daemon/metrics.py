@@ -117,11 +117,6 @@ def health_limit(config: Config) -> float:
     return 3 * max(worker.poll_interval, worker.max_backoff) + config.server.timeout
 
 
-def outcome_of(error: errors.RetryLater) -> str:
-    """The one of OUTCOMES that a poll with this error had."""
-    return FAULTS.get(type(error), "fault")
-
-
 @contextmanager
 def serve(address: str, metrics: Metrics) -> Iterator[str]:
     """Serve /metrics and /healthz at ``address``, as `MetricsConfig` has it, or do nothing if it is

@@ -2,8 +2,9 @@
 runs; the main thread waits for its ticks and does the rest."""
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Self
 
 from worker.daemon.alarm import Alarm
 
@@ -11,35 +12,24 @@ from worker.daemon.alarm import Alarm
 logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
 
-class Metronome:
-    """Ticks one ``interval`` (seconds) after each call of `wait`; a context manager."""
+@contextmanager
+def metronome(alarm: Alarm, interval: float) -> Iterator[Callable[[], None]]:
+    """Gives the function that waits for the next tick, ``interval`` seconds from then, or a stop.
 
-    def __init__(self, alarm: Alarm, interval: float) -> None:
-        from apscheduler.schedulers.background import BackgroundScheduler
+    The ticks follow the wall clock: if it is set back and none comes, the wait is twice as long.
+    """
+    from apscheduler.schedulers.background import BackgroundScheduler
 
-        self._interval = interval
-        self._alarm = alarm
-        self._scheduler = BackgroundScheduler(timezone=UTC)
+    scheduler = BackgroundScheduler(timezone=UTC)
+    late_or_not = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
+    job = scheduler.add_job(alarm.tick, "interval", seconds=interval, **late_or_not)
+    scheduler.start()
 
-    def __enter__(self) -> Self:
-        self._scheduler.add_job(
-            self._alarm.tick,
-            "interval",
-            seconds=self._interval,
-            id="poll",
-            max_instances=1,
-            coalesce=True,
-            misfire_grace_time=None,
-        )
-        self._scheduler.start()
-        return self
+    def wait_for_tick() -> None:
+        job.modify(next_run_time=datetime.now(UTC) + timedelta(seconds=interval))
+        alarm.wait(2 * interval, until_tick=True)
 
-    def wait(self) -> None:
-        """Wait for the next tick, or a stop. The ticks follow the wall clock: if it was set back
-        and none comes, the wait is twice the interval."""
-        due = datetime.now(UTC) + timedelta(seconds=self._interval)
-        self._scheduler.modify_job("poll", next_run_time=due)
-        self._alarm.wait(2 * self._interval, until_tick=True)
-
-    def __exit__(self, *_: object) -> None:
-        self._scheduler.shutdown(wait=False)
+    try:
+        yield wait_for_tick
+    finally:
+        scheduler.shutdown(wait=False)

@@ -66,7 +66,7 @@ class Poller:
             if not self.hand.take(image):
                 return Found.IN_HAND
             held = InHand(image, asked_at)
-        return self._finish(held, self._pull_threshold)
+        return self._finish(held)
 
     def record_kept(self) -> None:
         """At the end: record what is kept in hand without asking the server for anything more.
@@ -77,19 +77,19 @@ class Poller:
         for _ in range(self.hand.kept_count()):
             if held := self.hand.next_kept():
                 try:
-                    self._finish(held, self._last_threshold)
+                    self._finish(held, at_the_end=True)
                 except RetryLater as error:
                     lost.append(f"task {held.image.task_id} is not recorded: {error}")
         if lost:
             raise Stop(f"{'; '.join(lost)}; a server that waits for results will offer it again")
 
-    def _finish(self, held: InHand, threshold_of: Callable[[PulledImage], float]) -> Found:
+    def _finish(self, held: InHand, *, at_the_end: bool = False) -> Found:
         image, record, found = held.image, held.record, Found.IMAGE
         try:
             if record is None and (known := self.database.known(image.task_id)):
                 found = self._offered_again(held, known)
             else:
-                record = record or self._analyze(image, threshold_of)
+                record = record or self._analyze(image, at_the_end)
                 self._store(image, record)
         except RetryLater:
             self.hand.keep(replace(held, record=record))
@@ -98,12 +98,12 @@ class Poller:
         self.hand.release(image.task_id)
         return found
 
-    def _analyze(self, image: PulledImage, threshold_of: Callable[[PulledImage], float]) -> Record:
+    def _analyze(self, image: PulledImage, at_the_end: bool) -> Record:
         threshold = image.threshold
         outcome: Analysis | ImageLost | None = image.problem
         if outcome is None:
             if threshold is None:
-                threshold = threshold_of(image)
+                threshold = self._last_threshold(image) if at_the_end else self._pull_threshold()
             try:
                 with self.metrics.stage("analyze"):
                     outcome = self.analysts.analyze(image.content)
@@ -118,7 +118,7 @@ class Poller:
             network=self.metrics.network,
         )
 
-    def _pull_threshold(self, _: PulledImage) -> float:
+    def _pull_threshold(self) -> float:
         with self.metrics.stage("threshold"):
             self.hand.threshold = self.client.pull_threshold()
         return self.hand.threshold

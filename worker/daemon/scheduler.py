@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Self
 
 from worker.analysis.analyst import Analysts
@@ -23,8 +24,8 @@ from worker.config import Config
 from worker.daemon.alarm import Alarm
 from worker.daemon.backoff import Backoff
 from worker.daemon.hand import Hand
-from worker.daemon.metrics import Metrics, health_limit, outcome_of, serve
-from worker.daemon.metronome import Metronome
+from worker.daemon.metrics import FAULTS, Metrics, health_limit, serve
+from worker.daemon.metronome import metronome
 from worker.daemon.poller import Found, Poller
 from worker.daemon.poster import Poster
 from worker.daemon.reload import merge
@@ -42,6 +43,7 @@ LAST_POSTS = 10.0  # seconds that `once` waits for a server to take its last res
 OUTCOMES = {Found.NOTHING: "nothing", Found.UNPOSTED: "fault"}  # of polls; else "image"
 
 
+@dataclass
 class Loop:
     """What polls and posts under one configuration; a context manager, made anew on a reload.
 
@@ -49,39 +51,38 @@ class Loop:
     certificates that cannot be used.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        alarm: Alarm,
-        database: Database,
-        analysts: Analysts,
-        hand: Hand,
-        metrics: Metrics,
-    ) -> None:
-        self.fault: RetryLater | None = None
-        self._alarm, self._hand, self._metrics = alarm, hand, metrics
-        # The one bound on the images in hand, those that are analysed included.
-        self._most = most = config.worker.parallel + config.worker.prefetch
+    config: Config
+    alarm: Alarm
+    database: Database
+    analysts: Analysts
+    hand: Hand
+    metrics: Metrics
+    fault: RetryLater | None = None
+
+    def __post_init__(self) -> None:
+        config, database, metrics = self.config, self.database, self.metrics
         longest, folder = config.worker.max_backoff, config.database.keep_images
         room = parse_rotation(config.database.keep_images_size).max_bytes or 0
         kept = KeptImages(folder, room) if folder else None
+        # The one bound on the images in hand, those that are analysed included.
+        self._most = most = config.worker.parallel + config.worker.prefetch
         self._client = client = ServerClient(config.server, config.worker.id)
-        posting = Backoff("posting results", logger, longest)
-        self._poster = poster = Poster(client, database, metrics, posting, at_once=most)
-        self._poller = Poller(config, client, database, analysts, poster, hand, metrics, kept)
+        waits = Backoff("posting results", logger, longest)
+        self._poster = poster = Poster(client, database, metrics, waits, at_once=most)
+        tools = client, database, self.analysts, poster, self.hand, metrics
+        self.poller = Poller(config, *tools, kept)
         self._backoff = Backoff("polling", logger, longest)
-        self._polls = ThreadPoolExecutor(most, thread_name_prefix="poll")
-        self._posts = ThreadPoolExecutor(1, thread_name_prefix="poster")
+        self._threads = ThreadPoolExecutor(most + 1, thread_name_prefix="daemon")
 
     def __enter__(self) -> Self:
-        self._posting = self._posts.submit(self._post)
+        self._posting = self._threads.submit(self._post)
         return self
 
     def _post(self) -> None:
         try:
             self._poster.run()
         except BaseException:  # a daemon must not live on without its poster
-            self._alarm.stop()
+            self.alarm.stop()
             raise
 
     def step(self) -> float | None:
@@ -89,12 +90,12 @@ class Loop:
         the next tick. Never sleeps."""
         self.fault = None
         unposted = self._drain()
-        self._hand.drained()
+        self.hand.drained()
         if self.fault is None:
             return self._poster.closed_for() if unposted else None
-        kept = self._hand.kept_count()
+        kept = self.hand.kept_count()
         seconds = self._backoff.fault(self.fault, f"; kept in hand: {kept}" if kept else "")
-        self._metrics.polled(outcome_of(self.fault), seconds)
+        self.metrics.polled(FAULTS.get(type(self.fault), "fault"), seconds)
         alive()
         return seconds
 
@@ -108,8 +109,8 @@ class Loop:
         polls: set[Future[Found]] = set()
         due, over, unposted = 1, False, False
         while True:
-            while due and len(polls) < self._most and not (over or self._alarm.called_away()):
-                polls.add(self._polls.submit(self._poller.poll))
+            while due and len(polls) < self._most and not (over or self.alarm.called_away()):
+                polls.add(self._threads.submit(self.poller.poll))
                 due -= 1
             if not polls:
                 return unposted
@@ -128,27 +129,22 @@ class Loop:
 
     def _polled(self, found: Found) -> None:
         self._backoff.works()
-        self._metrics.polled(OUTCOMES.get(found, "image"))
+        self.metrics.polled(OUTCOMES.get(found, "image"))
         if found is Found.IMAGE:
             self._poster.notify()
         alive()
 
-    def record_kept(self) -> None:
-        """At the end: record what is kept in hand. Raises Stop if the disk does not take it."""
-        self._poller.record_kept()
-
     def post_rest(self, patience: float) -> None:
         """Help to post what is owed, waiting for ``patience`` seconds at most in all."""
-        while (seconds := self._poster.step()) is not None and not self._alarm.stop_requested:
+        while (seconds := self._poster.step()) is not None and not self.alarm.stop_requested:
             patience -= seconds
             if seconds and patience < 0:
                 return
-            self._alarm.wait(seconds)
+            self.alarm.wait(seconds)
 
     def __exit__(self, *_: object) -> None:
-        self._polls.shutdown()
         self._poster.stop()
-        self._posts.shutdown()
+        self._threads.shutdown()
         self._client.close()
         self._posting.result()  # raises what ended it
 
@@ -187,7 +183,7 @@ def run(
                 _poll_on(loop, alarm, config.worker.poll_interval)
                 if alarm.stop_requested:
                     notify("STOPPING=1")
-                    loop.record_kept()
+                    loop.poller.record_kept()
             if alarm.reload_requested:
                 config = _reload(config, alarm, metrics, read_again)
         logger.info("stopped; %d results still to post", database.owed_count())
@@ -195,11 +191,11 @@ def run(
 
 def _poll_on(loop: Loop, alarm: Alarm, interval: float) -> None:
     """Until the alarm calls away."""
-    with Metronome(alarm, interval) as beat:
+    with metronome(alarm, interval) as wait_for_tick:
         while not alarm.called_away():
             seconds = loop.step()
             if seconds is None:
-                beat.wait()
+                wait_for_tick()
             else:
                 alarm.wait(seconds)
 
@@ -223,7 +219,7 @@ def run_once(config: Config, alarm: Alarm, analysts: Analysts) -> int:
                 break
             alarm.wait(seconds)
         if hand.kept_count() or loop.fault is None:
-            loop.record_kept()
+            loop.poller.record_kept()
             loop.post_rest(min(patience, LAST_POSTS))
         if loop.fault is not None:
             raise loop.fault
