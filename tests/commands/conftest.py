@@ -15,6 +15,7 @@ def server() -> Iterator[ScriptedServer]:
     with ScriptedServer() as scripted:
         scripted.script("/threshold", Reply(body=b"0.2"))
         scripted.script("/image", Reply(204))
+        scripted.script("/results", Reply(201))
         yield scripted
 
 

@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 
 import worker.analysis.detection
+from tests.photographs import SAMPLES
 from tests.processes import Call
 from tests.scripted_server import Reply, ScriptedServer
 from worker.config import load_config
+from worker.demo_server.app import create_app
+from worker.demo_server.image_queue import MemoryQueue
 from worker.errors import UsageError
+from worker.web import WebServer
 
 TOKEN = "s3cr3t-t0k3n"
 TEXT = {"Content-Type": "text/plain"}
@@ -54,6 +58,50 @@ def test_a_failure_says_what_to_do_and_the_rest_is_tried_all_the_same(call: Call
     assert "/proc/nowhere" in failed["database"]
     assert f"[metrics] address = 127.0.0.1:{port}" in failed["metrics"]
     assert "does the server run there, and is [server] url right?" in failed["server"]
+
+
+NOTHING = Reply(404)
+
+
+@pytest.mark.parametrize(
+    ("image", "results", "says"),
+    [
+        (NOTHING, NOTHING, "[server] image_path"),
+        (Reply(headers={"Allow": "OPTIONS, POST"}), Reply(), "/image takes OPTIONS, POST, no GET"),
+        (Reply(headers={"Allow": "GET, HEAD"}), NOTHING, "[server] results_path"),
+        (Reply(204), Reply(headers={"Allow": "get"}), "/results takes GET, no POST"),
+        (Reply(401), Reply(), "[server] token_file"),
+    ],
+)
+def test_a_path_that_cannot_serve_is_named_as_far_as_options_shows_it(
+    call: Call, server: ScriptedServer, image: Reply, results: Reply, says: str
+) -> None:
+    server.script("/threshold", NOTHING)  # which alone is no mistake: fallback_threshold applies
+    server.script("/image", image)
+    server.script("/results", results)
+    code, said = lines(call, "--url", server.url, *POSTS)
+    state, details = said["server"]
+    assert (state, code) == ("FAILED", 4 if image.status == 401 else 2)
+    assert says in details
+
+
+@pytest.mark.parametrize("status", [200, 204, 405, 501])
+def test_a_server_that_knows_no_options_is_reachable_and_no_more(
+    call: Call, server: ScriptedServer, status: int
+) -> None:
+    server.script("/image", Reply(status))
+    code, said = lines(call, "--url", server.url)
+    assert (code, said["server"][0]) == (0, "reachable")
+    assert "not tried: GET /image; results are not posted" in said["server"][1]
+
+
+def test_no_image_is_taken_from_the_queue_of_a_real_server(call: Call) -> None:
+    queue = MemoryQueue(threshold=0.3)
+    queue.add(SAMPLES["coffee.jpg"], "coffee.jpg")
+    with WebServer(create_app(queue)) as served:
+        code, said = lines(call, "--url", served.url, *POSTS)
+    assert (code, said["server"][0]) == (0, "reachable")
+    assert queue.counts() == {"waiting": 1, "leased": 0, "done": 0}
 
 
 def test_the_exit_code_is_that_of_the_first_line_that_failed(

@@ -118,7 +118,8 @@ def test_a_users_mistake_gets_one_clear_line(
 
 def test_a_training_does_not_write_over_what_it_begins_with(call: Call, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("weights")
-    done = call("train", "--data", "x", "--init", "a", "--output", "./a")
+    words = ("--network", "emotion_net", "--data", "x", "--init", "a", "--output", "./a")
+    done = call("train", *words)
     assert (done.returncode, (tmp_path / "a").read_text()) == (2, "weights")
     assert "is what --init begins with" in done.stderr
 

@@ -2,10 +2,11 @@
 
 import argparse
 import shutil
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, Literal
 
 from worker.commands.common import add_configuration, configure
-from worker.errors import ServerUnreachable, WorkerError
+from worker.errors import ServerUnreachable, UsageError, WorkerError
 from worker.terminal import safe
 
 if TYPE_CHECKING:
@@ -91,20 +92,27 @@ def check_metrics(config: "Config") -> str:
 
 
 def check_server(config: "Config") -> str:
-    """Ask for the threshold, and for the other paths only what they take: an image that is asked
+    """Ask for the threshold, and of the other paths only what they take: an image that is asked
     for would be taken from the queue."""
     from worker.client import ServerClient
 
-    server, untried = config.server, [f"GET {config.server.image_path}"]
+    server = config.server
+    requests: dict[Literal["image_path", "results_path"], str]
+    requests = {"image_path": f"GET {server.image_path}"}
     if server.results_path:
-        untried.append(f"POST {server.results_path}")
-    client = ServerClient(server, config.worker.id)
-    try:
-        threshold = client.pull_threshold()
-    except ServerUnreachable as error:
-        message = f"{error}; does the server run there, and is [server] url right?"
-        raise ServerUnreachable(message) from error
-    finally:
-        client.close()
+        requests["results_path"] = f"POST {server.results_path}"
+    with closing(ServerClient(server, config.worker.id)) as client:
+        try:
+            threshold = client.pull_threshold()
+            for key, request in requests.items():
+                method, path = request.split(maxsplit=1)
+                takes = client.methods(key)
+                if takes is not None and method not in takes:
+                    known = ", ".join(sorted(takes))
+                    raise UsageError(f"{path} takes {known}, no {method}; look at [server] {key}")
+        except ServerUnreachable as error:
+            message = f"{error}; does the server run there, and is [server] url right?"
+            raise ServerUnreachable(message) from error
     posts = "" if server.results_path else "; results are not posted ([server] results_path)"
-    return f"{server.url}: threshold {threshold:g}; not tried: {' and '.join(untried)}{posts}"
+    untried = " and ".join(requests.values())
+    return f"{server.url}: threshold {threshold:g}; not tried: {untried}{posts}"
