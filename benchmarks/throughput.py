@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import timeit
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -99,7 +99,7 @@ class TimedQueue(MemoryQueue):
     def __post_init__(self) -> None:
         super().__init__(threshold=0.3)
 
-    def lease(self, known: Container[str] = ()) -> QueuedImage | None:
+    def lease(self, known: Collection[str] = ()) -> QueuedImage | None:
         self.first = self.first or time.perf_counter()
         self.polls += 1
         return None if self.polls % self.every else super().lease(known)

@@ -35,7 +35,6 @@ LONG_MODULES = {
     "training/train.py",
 }
 LONG_FUNCTIONS = {
-    "demo_server/app.py: create_app",
     "training/train.py: train",
 }
 

@@ -23,7 +23,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, Unauthorized
 
-from worker.demo_server.image_queue import UNKNOWN_TYPE, ImageQueue
+from worker.demo_server.image_queue import UNKNOWN_TYPE, ImageQueue, QueuedImage
 from worker.errors import RetryLater, UsageError
 from worker.files import IMAGE_SUFFIXES, is_clutter
 from worker.web import guard, parse_json
@@ -67,8 +67,8 @@ def create_app(
     app = Flask(__name__, static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=max_image_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
     if token is None:
-        app.wsgi_app = guard(app.wsgi_app, "default-src 'none'")  # type: ignore[assignment, method-assign]
-    openapi = Path(__file__).with_name("openapi.json").read_bytes()
+        guarded = guard(app.wsgi_app, "default-src 'none'")
+        app.wsgi_app = guarded  # type: ignore[assignment, method-assign]
 
     @app.before_request
     def authorise() -> None:
@@ -92,38 +92,34 @@ def create_app(
 
     @app.get("/openapi.json")
     def description() -> ResponseReturnValue:
-        return Response(openapi, mimetype="application/json")
+        text = Path(__file__).with_name("openapi.json").read_bytes()
+        return Response(text, mimetype="application/json")
 
+    @app.route("/threshold", methods=["GET", "PUT"])
+    def threshold() -> ResponseReturnValue:
+        if request.method == "PUT":
+            body = _json(request.get_data(), "the body")
+            if not isinstance(body, dict) or not _is_threshold(body.get("threshold")):
+                abort(400, 'send {"threshold": N}, N a number from 0 to 1')
+            queue.threshold = body["threshold"]
+        return {"threshold": queue.threshold}
+
+    _serve_images(app, queue)
+    _serve_results(app, queue)
+    return app
+
+
+def _serve_images(app: Flask, queue: ImageQueue) -> None:
     @app.get("/image")
     def next_image() -> ResponseReturnValue:
         if request.method == "HEAD":
             raise MethodNotAllowed(["GET"], "to ask for an image takes a lease, so HEAD cannot")
-        if (image := queue.lease(request.if_none_match)) is None:
+        known = request.if_none_match
+        image = None if known.star_tag else queue.lease(known.as_set())
+        if image is None:
             return Response(status=204)
-        lease_id = str(uuid4())
         logger.info("%s goes to %s: task %s", image.file_name, _worker(), image.task_id)
-        own = {} if image.threshold is None else {"threshold": image.threshold}
-        accept = request.accept_mimetypes
-        # Who takes both as gladly, as the worker does, gets the bytes: a quarter less to send.
-        if accept["application/json"] > accept["image/*"]:
-            content = base64.b64encode(image.content).decode()
-            ids = {"task_id": image.task_id, "lease_id": lease_id}
-            response = jsonify(image=content, file_name=image.file_name, **ids, **own)
-        else:
-            response = Response(image.content, content_type=image.content_type)
-            ascii_name = image.file_name.encode("ascii", "replace").decode()
-            names = {
-                "filename": ascii_name,
-                "filename*": f"UTF-8''{quote(image.file_name, safe='')}",
-            }
-            response.headers.set("Content-Disposition", "inline", **names)
-            response.set_etag(image.task_id)
-            if image.threshold is not None:
-                response.headers["X-Threshold"] = str(image.threshold)
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["X-Task-Id"] = image.task_id
-        response.headers["X-Lease-Id"] = lease_id
-        return response
+        return _as_asked_for(image, str(uuid4()))
 
     @app.post("/images")
     def add_image() -> ResponseReturnValue:
@@ -140,15 +136,30 @@ def create_app(
             abort(400, "X-Threshold is not a number from 0 to 1")
         return {"task_id": queue.add(content, name, kind, threshold)}, 201
 
-    @app.route("/threshold", methods=["GET", "PUT"])
-    def threshold() -> ResponseReturnValue:
-        if request.method == "PUT":
-            body = _json(request.get_data(), "the body")
-            if not isinstance(body, dict) or not _is_threshold(body.get("threshold")):
-                abort(400, 'send {"threshold": N}, N a number from 0 to 1')
-            queue.threshold = body["threshold"]
-        return {"threshold": queue.threshold}
 
+def _as_asked_for(image: QueuedImage, lease_id: str) -> Response:
+    own = {} if image.threshold is None else {"threshold": image.threshold}
+    accept = request.accept_mimetypes
+    # Who takes both as gladly, as the worker does, gets the bytes: a quarter less to send.
+    if accept["application/json"] > accept["image/*"]:
+        content = base64.b64encode(image.content).decode()
+        ids = {"task_id": image.task_id, "lease_id": lease_id}
+        response = jsonify(image=content, file_name=image.file_name, **ids, **own)
+    else:
+        response = Response(image.content, content_type=image.content_type)
+        ascii_name = image.file_name.encode("ascii", "replace").decode()
+        names = {"filename": ascii_name, "filename*": f"UTF-8''{quote(image.file_name, safe='')}"}
+        response.headers.set("Content-Disposition", "inline", **names)
+        response.set_etag(image.task_id)
+        if image.threshold is not None:
+            response.headers["X-Threshold"] = str(image.threshold)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Task-Id"] = image.task_id
+    response.headers["X-Lease-Id"] = lease_id
+    return response
+
+
+def _serve_results(app: Flask, queue: ImageQueue) -> None:
     @app.post("/results")
     def store_result() -> ResponseReturnValue:
         request.max_content_length = MAX_RECORD_BYTES
@@ -173,8 +184,6 @@ def create_app(
     @app.get("/results")
     def results() -> ResponseReturnValue:
         return Response(f"[{','.join(queue.records())}]", mimetype="application/json")
-
-    return app
 
 
 def _worker() -> str:

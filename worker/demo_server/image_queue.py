@@ -10,7 +10,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from threading import Lock
 from uuid import uuid4
@@ -54,7 +54,7 @@ class ImageQueue(ABC):
         """Put an image with a task id of its own at the end of the line."""
 
     @abstractmethod
-    def lease(self, known: Container[str] = ()) -> QueuedImage | None:
+    def lease(self, known: Collection[str] = ()) -> QueuedImage | None:
         """Hand out the next image whose task id is not in ``known``; None where none waits."""
 
     @abstractmethod
@@ -99,7 +99,7 @@ class MemoryQueue(ImageQueue):
         with self._lock:
             self._open[image.task_id] = (image, self._clock())
 
-    def lease(self, known: Container[str] = ()) -> QueuedImage | None:
+    def lease(self, known: Collection[str] = ()) -> QueuedImage | None:
         with self._lock:
             now = self._clock()
             for task_id, (image, free_from) in self._open.items():
