@@ -55,12 +55,16 @@ def test_the_server_of_the_documentation_works_with_the_worker(server: str, tmp_
         done = run_worker(tmp_path, "once", "--url", server, *POST)
         assert done.returncode == 0, done.stderr
     # Several polls at once: the order is not promised.
-    records = {record["task_id"]: record for record in read_records(tmp_path / "results.json")}
+    records = {record["file_name"]: record for record in read_records(tmp_path / "results.json")}
     assert {*records} == {"0.png", "1.png", "2.png"}
-    assert all(record["file_name"] == task for task, record in records.items())
+    assert len({record["task_id"] for record in records.values()}) == 3
     assert {record["threshold"] for record in records.values()} == {0.35}
     assert len(records["0.png"]["faces"]) == 1
     assert requests.get(f"{server}/image", timeout=LIMIT).status_code == 204
+    # Another picture under an old name is another task.
+    (tmp_path / "pictures" / "1.png").write_bytes(encode(".png", picture("astronaut.jpg")))
+    assert run_worker(tmp_path, "once", "--url", server, *POST).returncode == 0
+    assert [r["file_name"] for r in read_records(tmp_path / "results.json")].count("1.png") == 2
 
 
 JSON_PAGE = (PROJECT / "docs/json-file.md").read_text()
