@@ -24,14 +24,14 @@ from rich.console import Console
 from rich.table import Table
 from tinydb import TinyDB
 
-from worker.database.database import Database
+from worker.database import Database
 
 APPENDS = 1000
 STOCK_INSERTS = 7
 OPEN = """
 import resource, sys, time
 from pathlib import Path
-from worker.database.database import Database
+from worker.database import Database
 
 def peak():  # MB; what Linux's getrusage says includes the parent process
     status = Path("/proc/self/status")

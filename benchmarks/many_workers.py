@@ -29,7 +29,7 @@ from typing import Any
 from redis import Redis
 
 from worker.config import PROJECT
-from worker.database.database import read_records, repair
+from worker.database import read_records
 from worker.demo_server.app import create_app
 from worker.demo_server.image_queue import ImageQueue, MemoryQueue
 from worker.demo_server.redis_queue import RedisQueue
@@ -84,8 +84,6 @@ class Workers:
         paths = [
             self._folder / f"results-{number}.json" for number, _ in enumerate(self.processes, 1)
         ]
-        for path in paths:
-            repair(path)
         return [[record["task_id"] for record in read_records(path)] for path in paths]
 
 

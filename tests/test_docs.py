@@ -15,8 +15,7 @@ import requests
 from tests.photographs import encode, picture
 from tests.processes import LIMIT, Call, run_worker, wait_for
 from worker.config import PROJECT
-from worker.database.database import Database
-from worker.database.reader import read_records
+from worker.database import Database, read_records
 
 POST = ("--set", "server.results_path=/results")
 

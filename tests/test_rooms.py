@@ -24,14 +24,12 @@ MOST_LINES = 10_000  # of code, in all
 # Still to come: rooms without a door, modules and functions that are too long.
 WITHOUT_DOOR = {
     "analysis",
-    "database",
     "training",
 }
 LONG_MODULES = {
     "analysis/detection.py",
     "database/database.py",
     "database/index.py",
-    "database/reader.py",
     "training/train.py",
 }
 LONG_FUNCTIONS = {

@@ -26,7 +26,7 @@ from celery.utils.time import get_exponential_backoff_interval
 from worker.analysis.weights_file import read_weights
 from worker.client import PulledImage, ServerClient, read_offer
 from worker.config import Config, load_config
-from worker.database.database import Database, parse_rotation
+from worker.database import Database, parse_rotation
 from worker.errors import ImageLost, RetryLater, Stop, UsageError
 from worker.record import Analysis, Record, build_record
 

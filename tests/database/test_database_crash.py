@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tinydb import TinyDB
 
-from worker.database.database import Database, Rotation, read_records, verify
+from worker.database import Database, Rotation, read_records, verify
 
 KILLS = int(os.environ.get("KILLS", "16"))
 A_FILE = 8  # kills, after which a new file is begun, since stock TinyDB reads all of it each time
@@ -23,7 +23,7 @@ A_FILE = 8  # kills, after which a new file is begun, since stock TinyDB reads a
 WRITER = """
 import random, sys
 from pathlib import Path
-from worker.database.database import Database, Rotation
+from worker.database import Database, Rotation
 path, first, seed, most = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 draw = random.Random(seed)
 with Database(path, owe=True, rotation=Rotation(max_bytes=most or None)) as database:
@@ -91,7 +91,7 @@ FULL = """
 import json, resource, sys
 from pathlib import Path
 from tinydb import TinyDB
-from worker.database.database import Database
+from worker.database import Database
 from worker.errors import DiskRefuses
 from worker.errors import RetryLater
 
@@ -148,7 +148,7 @@ def test_a_full_disk_is_said_and_waited_for_and_the_file_stays_whole(
     stored, message = json.loads(done.stdout)
     assert message.startswith(f"cannot write {tmp_path / file}:")
     with Database(path, owe=True) as database:
-        assert all(map(database.knows, stored))
+        assert all(map(database.known, stored))
         owed = database.next_owed()
         assert owed is not None
         assert owed.lease_id == f"l-{stored[0]}" or stored == ["after"]
@@ -159,7 +159,7 @@ def test_a_second_process_is_refused_and_told_which_one_has_the_file(tmp_path: P
     path = tmp_path / "results.json"
     code = f"""
 from pathlib import Path
-from worker.database.database import Database
+from worker.database import Database
 Database(Path({str(path)!r}))
 """
     with Database(path, rotation=Rotation(monthly=True)):

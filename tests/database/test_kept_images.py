@@ -13,9 +13,8 @@ from tests.photographs import SAMPLES, encode
 from tests.processes import run_worker
 from tests.scripted_server import Reply, ScriptedServer
 from worker.analysis.decoding import decode
-from worker.database.database import Database
+from worker.database import Database, read_records
 from worker.database.kept_images import NAME, KeptImages, stem
-from worker.database.reader import read_records
 from worker.record import Record
 from worker.viewing.thumbnails import SIDE, thumbnails
 

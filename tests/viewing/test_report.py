@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.processes import Call
-from worker.database.database import Database
+from worker.database import Database
 from worker.errors import DatabaseUnusable, Stop
 from worker.files import replace_file
 from worker.record import EMOTIONS, Record

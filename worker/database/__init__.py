@@ -4,10 +4,11 @@ server is still owed. Other rooms use the names below and nothing behind them.
 `worker.database.kept_images` (`KeptImages`, `stem`) keeps the images themselves.
 """
 
-from worker.database.database import Database, Known, Owed, Verification, repair, verify
-from worker.database.json_file import NEVER, Rotation, parse_rotation
-from worker.database.reader import follow_records, read_records, rotated_files
-from worker.database.verification import posting_states
+from worker.database.database import Database, Owed, verify
+from worker.database.index import Known
+from worker.database.reader import follow_records, read_records
+from worker.database.rotation import NEVER, Rotation, parse_rotation, rotated_files
+from worker.database.verification import Verification, posting_states
 
 __all__ = [
     "NEVER",
@@ -20,7 +21,6 @@ __all__ = [
     "parse_rotation",
     "posting_states",
     "read_records",
-    "repair",
     "rotated_files",
     "verify",
 ]

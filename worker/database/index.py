@@ -1,319 +1,295 @@
-"""The sidecar `<name>.index`: where each task's record stands, and what became of its post.
+"""The sidecar `<name>.index`: where each record stands, and what became of its post.
 
 An SQLite database, so that memory stays flat at any number of records. All of it but the state of
 the posts can be made again from the JSON files, which always win. A power cut may cost its latest
 changes; the next open finds those records in the file.
 """
 
-import json
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from worker.database.json_file import Survey
-from worker.database.reader import HEAD, Block
+from worker.database.reader import Documents, read_document, task_id_of
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
+BATCH = 200  # rows that are inserted by one statement, which halves the time that they take
 COUNTED_FAILURES = 5  # after each so many, a post goes to the back of the line
+FAULTS = ("FULL", "IOERR", "BUSY", "LOCKED", "CANTOPEN", "READONLY", "PERM", "NOMEM")
 
-# `found`: the records from `first` to `last` were found in a file. They become owed once somebody
-# opens the database who owes posts. `posts`: what is, or was, owed.
+# A record without a `file` is in none any longer, but its task stays done. One without a `state`
+# was found in a file: it becomes owed once somebody opens the database who owes posts. `turn`: the
+# place in the line of posts. `top`: a file's largest document id, as text, since it may be larger
+# than SQLite's numbers.
 _TABLES = """
-CREATE TABLE files (id INTEGER PRIMARY KEY, name TEXT, end INTEGER, top INTEGER, anchor BLOB);
-CREATE TABLE begun (task_id BLOB PRIMARY KEY, times INTEGER);
-CREATE TABLE found (first INTEGER, last INTEGER);
-CREATE TABLE blocks (id INTEGER PRIMARY KEY, file INTEGER, at INTEGER, size INTEGER);
-CREATE TABLE records (seq INTEGER PRIMARY KEY, task_id BLOB, block INTEGER,
-    digest TEXT);
-CREATE TABLE posts (seq INTEGER PRIMARY KEY, state INTEGER, turn INTEGER,
-    failures INTEGER DEFAULT 0, lease_id BLOB, reason BLOB);
-CREATE INDEX line ON posts (state, turn);
+CREATE TABLE files (id INTEGER PRIMARY KEY, name TEXT, top TEXT DEFAULT -1);
+CREATE TABLE records (seq INTEGER PRIMARY KEY, file INTEGER, at INTEGER, task_id BLOB, digest TEXT,
+    state INTEGER, turn INTEGER, failures INTEGER DEFAULT 0, lease_id BLOB, reason BLOB);
 """
 _BY_TASK = "CREATE INDEX by_task ON records (task_id)"
-# A plus keeps SQLite from going through all that is owed, be it to find one or to sort them.
-_OWED_OF_TASK = "+state = 1 AND seq IN (SELECT seq FROM records WHERE task_id = ?)"
-_FORGET_BEGUN = """DELETE FROM begun
-    WHERE EXISTS (SELECT 1 FROM records WHERE records.task_id = begun.task_id)"""
-_LAST_TURN = "(SELECT ifnull(max(turn), 0) FROM posts WHERE state = 1)"
+_BY_TURN = "CREATE INDEX by_turn ON records (turn) WHERE state = 1"
+_LAST_TURN = "(SELECT ifnull(max(turn), 0) FROM records WHERE state = 1)"
 
 
 class State(IntEnum):
-    """What became of a post."""
+    """What became of a post; KEPT: none was asked for."""
 
+    KEPT = 0
     OWED = 1
     POSTED = 2
     REFUSED = 3
 
 
-class Reach(NamedTuple):
-    """How far a file is indexed: see `worker.database.json_file.Survey`."""
+@dataclass(frozen=True)
+class Known:
+    """A recorded task. ``digest``: the SHA-256 (hex) of its image as noted when it was stored, or
+    None; ``owed``: whether its record is still to be posted."""
 
-    file: int
-    end: int
-    top: int
-    anchor: bytes
+    digest: str | None
+    owed: bool
 
 
 class Place(NamedTuple):
-    """Where the record of a task stands: in which file, in which block of it."""
+    """Where a record begins, in which file, at which byte; and what is noted of its post."""
 
     seq: int
-    task_id: str
     name: str
     at: int
-    size: int
+    task_id: str | None
+    failures: int
+    lease_id: str | None
+
+    def read(self, folder: Path) -> dict[str, Any] | None:
+        """The record, or None if it does not stand there. Raises OSError."""
+        document = read_document(folder / self.name, self.at)
+        return document if document and task_id_of(document) == self.task_id else None
 
 
-def _blob(text: str | None) -> bytes | None:
-    # As bytes, since SQLite's text takes no lone surrogate, which JSON may carry.
+def can_wait(error: sqlite3.Error) -> bool:
+    """Whether the disk or another process is at fault, and not the content of the sidecar."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    return code in [getattr(sqlite3, f"SQLITE_{name}") for name in FAULTS]
+
+
+def blob_of(text: str | None) -> bytes | None:
+    """A text as it is stored: as bytes, since SQLite's text takes no lone surrogate."""
     return None if text is None else text.encode("utf-8", "surrogatepass")
 
 
-def text_of(blob: bytes) -> str:
-    """The text that is stored as these bytes."""
-    return blob.decode("utf-8", "surrogatepass")
+def text_of(blob: bytes | None) -> str | None:
+    """The text that is stored as these bytes. Raises sqlite3.DatabaseError if it cannot be."""
+    try:
+        return None if blob is None else bytes(blob).decode("utf-8", "surrogatepass")
+    except (TypeError, ValueError) as error:
+        raise sqlite3.DatabaseError(f"no text: {error}") from error
 
 
 class Index:
     """One connection; its user keeps threads apart. Every method may raise sqlite3.Error."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make the sidecar; one that is damaged or of another version is thrown away."""
+        """Open or make the sidecar; one that is damaged or of another version is made again."""
         self._path = path
         try:
             self._db = _connect(path)
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
-            logger.warning("%s: %s; it is made again from the JSON file", path, error)
-            self._delete()
-            self._db = _connect(path)
+        except sqlite3.Error as error:
+            if can_wait(error):
+                raise
+            self.discard(error)
 
-    def _delete(self) -> None:
+    def discard(self, error: sqlite3.Error) -> None:
+        """Begin an empty sidecar in place of one that turned out to be damaged."""
+        logger.error("%s: %s; it is made again from the JSON file", self._path, error)
+        if hasattr(self, "_db"):
+            self.close()
         for suffix in ("", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-
-    def discard(self) -> None:
-        """Close and throw away a sidecar that turned out to be damaged."""
-        self.close()
-        self._delete()
+        self._db = _connect(self._path)
 
     def close(self) -> None:
         """Close the connection."""
         self._db.close()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing of the changes made inside."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.rollback()
-            raise
-
-    def files(self) -> dict[str, Reach]:
-        """How far each file is indexed, by name."""
-        rows = self._db.execute("SELECT name, id, end, top, anchor FROM files")
-        return {name: Reach(*known) for name, *known in rows}
-
-    def extend(self, known: Reach, survey: Survey) -> None:
-        """Add what ``survey`` finds behind what is ``known`` of its file."""
-        with self.transaction():
-            self._fill(known.file, survey)
-            self._db.execute(_FORGET_BEGUN)
-
-    def rebuild(self, surveys: Iterable[Survey]) -> None:
-        """Make the index again from all files, oldest first; what is known of posts is kept."""
-        with self.transaction():
-            for statement in (
-                "CREATE TEMP TABLE old AS SELECT * FROM posts JOIN records USING (seq)",
-                *("DELETE FROM files", "DELETE FROM blocks", "DELETE FROM records"),
-                *("DELETE FROM posts", "DELETE FROM found", "DROP INDEX by_task"),
-            ):
-                self._db.execute(statement)
-            for number, survey in enumerate(surveys, 1):
-                name = survey.path.name
-                self._db.execute("INSERT INTO files (id, name) VALUES (?, ?)", (number, name))
-                self._fill(number, survey)
-            for statement in (
-                _BY_TASK,
-                """INSERT INTO posts SELECT records.seq, state, turn, failures, lease_id, reason
-                FROM old JOIN records USING (task_id) GROUP BY records.seq""",
-                "DROP TABLE old",
-                _FORGET_BEGUN,
-            ):
-                self._db.execute(statement)
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def _fill(self, file: int, survey: Survey) -> None:
-        before = self._last_seq()
-        for block in survey:
-            self._add(file, block)
-        if self._last_seq() > before:
-            self._db.execute("INSERT INTO found VALUES (?, ?)", (before + 1, self._last_seq()))
-        self._reach(file, survey.end, survey.top, survey.anchor())
-
-    def _add(self, file: int, block: Block) -> None:
-        place = (file, block.at, block.size)
-        query = "INSERT INTO blocks (file, at, size) VALUES (?, ?, ?)"
-        number = self._db.execute(query, place).lastrowid
-        if b"\\u0000" in block.task_ids:  # where SQLite's JSON ends a text
-            rows = [(_blob(task_id), number) for task_id in json.loads(block.task_ids)]
-            self._db.executemany("INSERT INTO records (task_id, block) VALUES (?, ?)", rows)
-        else:
-            self._db.execute(
-                """INSERT INTO records (task_id, block)
-                SELECT CAST(value AS BLOB), ? FROM json_each(?)""",
-                (number, block.task_ids.decode()),
-            )
-
-    def _reach(self, file: int, end: int, top: int, anchor: bytes) -> None:
-        query = "UPDATE files SET end = ?, top = ?, anchor = ? WHERE id = ?"
-        self._db.execute(query, (end, top, anchor, file))
-
-    def _last_seq(self) -> int:
-        return int(self._value("SELECT ifnull(max(seq), 0) FROM records"))
+    def _run(self, *statements: str) -> None:
+        for statement in statements:
+            self._db.execute(statement)
 
     def _value(self, query: str, *values: object) -> Any:
         return self._db.execute(query, values).fetchone()[0]
 
-    def add(
-        self, name: str, block: Block, anchor: bytes, digests: Iterable[tuple[str, str]] = ()
-    ) -> None:
-        """Note records just appended to file ``name``; their tasks are no longer begun.
+    def agrees(self, family: Sequence[Path]) -> bool:
+        """Whether it has these files and no others, and each one's last record where it stands."""
+        names = [name for (name,) in self._db.execute("SELECT name FROM files ORDER BY id")]
+        last = list(self._places("WHERE seq IN (SELECT max(seq) FROM records GROUP BY file)"))
+        return names == [file.name for file in family] and all(
+            place.read(family[0].parent) is not None for place in last
+        )
 
-        ``digests``: of the images of some of them, by task id.
+    def last(self, name: str) -> int:
+        """The byte at which the last record of a file begins, or 0 if it has none."""
+        query = "SELECT ifnull(max(at), 0) FROM records JOIN files ON file = id WHERE name = ?"
+        return int(self._value(query, name))
+
+    def extend(self, documents: Documents) -> None:
+        """Add what ``documents`` has behind the last record of its file."""
+        with self._db:
+            self._run("BEGIN IMMEDIATE")
+            self._fill(documents)
+
+    def rebuild(self, family: Iterable[Documents]) -> tuple[int, int]:
+        """Make the index again from all files, oldest first; what is known of posts is kept.
+
+        Tasks that are in none of them stay known. Returns how many of these were in one before, and
+        how many of their results were still to be posted.
         """
-        file = self._value("SELECT id FROM files WHERE name = ?", name)
-        self._add(file, block)
-        self._reach(file, block.at + block.size, block.top, anchor)
-        for task_id in json.loads(block.task_ids):
-            self._db.execute("DELETE FROM begun WHERE task_id = ?", (_blob(task_id),))
-        query = "UPDATE records SET digest = ? WHERE task_id = ?"
-        self._db.executemany(query, [(digest, _blob(task_id)) for task_id, digest in digests])
+        # While there is nothing to lose, nothing is written twice.
+        empty = self._value("SELECT count(*) FROM files") == 0
+        self._run(f"PRAGMA journal_mode = {'MEMORY' if empty else 'WAL'}")
+        lost = "NOT EXISTS (SELECT 1 FROM records WHERE records.task_id = old.task_id)"
+        posts = "digest, state, turn, failures, lease_id, reason"
+        with self._db:
+            self._run("BEGIN IMMEDIATE", "ALTER TABLE records RENAME TO old", "DROP TABLE files")
+            self._run("DROP INDEX by_task", "DROP INDEX by_turn", *_TABLES.strip().split(";\n"))
+            for documents in family:
+                self._db.execute("INSERT INTO files (name) VALUES (?)", (documents.path.name,))
+                self._fill(documents)
+            self._run(
+                _BY_TASK,
+                f"""UPDATE records SET ({posts}) = (SELECT {posts} FROM old
+                    WHERE old.task_id = records.task_id ORDER BY old.seq)
+                WHERE EXISTS (SELECT 1 FROM old WHERE old.task_id = records.task_id)""",  # noqa: S608
+                _BY_TURN,
+            )
+            query = f"SELECT count(*), ifnull(sum(state = 1), 0) FROM old WHERE file AND {lost}"  # noqa: S608
+            gone, dropped = self._db.execute(query).fetchone()
+            self._run(
+                f"""INSERT INTO records (task_id, digest, state) SELECT task_id, digest, 0 FROM old
+                WHERE task_id IS NOT NULL AND {lost}""",  # noqa: S608
+                "DROP TABLE old",
+            )
+        self._run("PRAGMA journal_mode = WAL")
+        return gone, dropped
+
+    def _fill(self, documents: Documents) -> None:
+        name = documents.path.name
+        file, begin = self._value("SELECT id FROM files WHERE name = ?", name), self.last(name)
+        rows = (
+            (entry.at, blob_of(task_id_of(entry.document)))
+            for entry in documents
+            if entry.at > begin
+        )
+        while batch := list(islice(rows, BATCH)):
+            places = ", ".join([f"({file}, ?, ?)"] * len(batch))
+            query = f"INSERT INTO records (file, at, task_id) VALUES {places}"  # noqa: S608
+            self._db.execute(query, list(chain.from_iterable(batch)))
+        self._reach(name, max(documents.top, self.top(name)))
+
+    def top(self, name: str) -> int:
+        """The largest document id of a file, or -1."""
+        try:
+            return int(self._value("SELECT top FROM files WHERE name = ?", name))
+        except (TypeError, ValueError) as error:
+            raise sqlite3.DatabaseError(f"no document id: {error}") from error
+
+    def _reach(self, name: str, top: int) -> None:
+        self._db.execute("UPDATE files SET top = ? WHERE name = ?", (str(top), name))
+
+    def add(self, place: Place, top: int, digest: str | None, *, owe: bool) -> None:
+        """Note a record just appended (``place.seq`` is yet to come), and whether it is owed."""
+        with self._db:
+            self._run("BEGIN IMMEDIATE")
+            self._reach(place.name, top)
+            task_id, lease_id = blob_of(place.task_id), blob_of(place.lease_id)
+            self._db.execute(
+                f"""INSERT INTO records (file, at, task_id, digest, lease_id, state, turn)
+                SELECT id, ?, ?, ?, ?, ?, 1 + {_LAST_TURN} FROM files WHERE name = ?""",  # noqa: S608
+                (place.at, task_id, digest, lease_id, State.OWED if owe else 0, place.name),
+            )
 
     def rotate(self, name: str, target: str) -> None:
         """Note that file ``name`` is now called ``target``, and that a new one took its name."""
-        self._db.execute("UPDATE files SET name = ? WHERE name = ?", (target, name))
-        query = "INSERT INTO files (name, end, top, anchor) VALUES (?, ?, 0, ?)"
-        self._db.execute(query, (name, len(HEAD), HEAD))
+        with self._db:
+            self._run("BEGIN IMMEDIATE")
+            self._db.execute("UPDATE files SET name = ? WHERE name = ?", (target, name))
+            self._db.execute("INSERT INTO files (name) VALUES (?)", (name,))
 
     def owe_found(self) -> None:
         """Owe all records that were found in the files, but for those whose post is known."""
-        with self.transaction():
-            self._db.execute(
-                f"""INSERT OR IGNORE INTO posts (seq, state, turn)
-                SELECT seq, 1, seq - first + 1 + {_LAST_TURN}
-                FROM found JOIN records ON seq BETWEEN first AND last"""  # noqa: S608
-            )
-            self._db.execute("DELETE FROM found")
+        self._run(
+            f"""UPDATE records SET state = 1, turn = seq + {_LAST_TURN}
+            WHERE state IS NULL AND task_id IS NOT NULL"""  # noqa: S608
+        )
 
     def owe(self, task_id: str, lease_id: str | None) -> None:
         """Owe a recorded task with this lease, at the back of the line unless it is in it."""
         self._db.execute(
-            f"""INSERT INTO posts (seq, state, turn, lease_id)
-            SELECT seq, 1, 1 + {_LAST_TURN}, ? FROM records WHERE task_id = ?
-            ON CONFLICT DO UPDATE SET lease_id = excluded.lease_id, reason = NULL,
-            turn = iif(state = 1, turn, excluded.turn),
-            failures = iif(state = 1, failures, 0), state = 1""",  # noqa: S608
-            (_blob(lease_id), _blob(task_id)),
+            f"""UPDATE records SET turn = iif(state = 1, turn, 1 + {_LAST_TURN}),
+            failures = iif(state = 1, failures, 0), state = 1, lease_id = ?, reason = NULL
+            WHERE task_id = ? AND file""",  # noqa: S608
+            (blob_of(lease_id), blob_of(task_id)),
         )
 
     def settle(self, task_id: str, state: State, reason: str | None = None) -> None:
         """Note that what is owed was posted or refused."""
-        query = f"UPDATE posts SET state = ?, reason = ? WHERE {_OWED_OF_TASK}"  # noqa: S608
-        self._db.execute(query, (state, _blob(reason), _blob(task_id)))
+        # The plus keeps SQLite from going through all that is owed.
+        query = "UPDATE records SET state = ?, reason = ? WHERE task_id = ? AND +state = 1"
+        self._db.execute(query, (state, blob_of(reason), blob_of(task_id)))
 
     def fail(self, task_id: str) -> None:
         """Count one failure; each fifth sends the post to the back of the line."""
         self._db.execute(
-            f"""UPDATE posts SET failures = failures + 1,
+            f"""UPDATE records SET failures = failures + 1,
             turn = iif((failures + 1) % ?, turn, 1 + {_LAST_TURN})
-            WHERE {_OWED_OF_TASK}""",  # noqa: S608
-            (COUNTED_FAILURES, _blob(task_id)),
+            WHERE task_id = ? AND +state = 1""",  # noqa: S608
+            (COUNTED_FAILURES, blob_of(task_id)),
         )
 
-    def digest(self, task_id: str) -> str | None:
-        """The digest of a recorded task's image as noted when it was stored, or None."""
-        query = "SELECT max(digest) FROM records WHERE task_id = ?"
-        found: str | None = self._value(query, _blob(task_id))
-        return found
-
-    def is_owed(self, task_id: str) -> bool:
-        """Whether the record of a task is still to be posted."""
-        query = f"SELECT count(*) FROM posts WHERE {_OWED_OF_TASK}"  # noqa: S608
-        return bool(self._value(query, _blob(task_id)))
-
-    def owed_as(self, seq: int) -> tuple[int, str | None]:
-        """Failures and lease of a post."""
-        query = "SELECT failures, lease_id FROM posts WHERE seq = ?"
-        failures, lease = self._db.execute(query, (seq,)).fetchone()
-        return failures, None if lease is None else text_of(lease)
+    def known(self, task_id: str) -> Known | None:
+        """What is noted of a recorded task, or None."""
+        query = "SELECT digest, ifnull(state = 1, 0) FROM records WHERE task_id = ? ORDER BY seq"
+        row = self._db.execute(query, (blob_of(task_id),)).fetchone()
+        return Known(row[0], bool(row[1])) if row else None
 
     def places(self, task_id: str) -> list[Place]:
-        """Where the record of a task is said to stand."""
-        return list(self._places("WHERE task_id = ? ORDER BY seq", _blob(task_id)))
+        """Where the records of a task are said to stand."""
+        return list(self._places("WHERE task_id = ? ORDER BY seq", blob_of(task_id)))
 
     def all_places(self) -> Iterator[Place]:
         """Where all records are said to stand, oldest first."""
         return self._places("ORDER BY seq")
 
-    def owed(self, most: int, after: int | None) -> list[tuple[Place, int, str | None]]:
-        """Place, failures and lease of the first in line; or, by age, of the oldest whose ``seq``
-        is larger than ``after``; ``most`` of them at most."""
+    def owed(self, most: int, after: int | None) -> list[Place]:
+        """The first in line; or, by age, the oldest whose ``seq`` is larger than ``after``;
+        ``most`` of them at most."""
         if after is None:
-            where = "state = 1 ORDER BY turn"
-        else:
-            where = "+state = 1 AND seq > ? ORDER BY seq"
-        query = f"SELECT seq, failures, lease_id FROM posts WHERE {where} LIMIT ?"  # noqa: S608
-        rows = self._db.execute(query, (most,) if after is None else (after, most)).fetchall()
-        found = []
-        for seq, failures, lease in rows:
-            (place,) = self._places("WHERE seq = ?", seq)
-            found.append((place, failures, None if lease is None else text_of(lease)))
-        return found
+            return list(self._places("WHERE state = 1 ORDER BY turn LIMIT ?", most))
+        # The plus keeps SQLite from sorting all that is owed to find one.
+        rest = "WHERE +state = 1 AND seq > ? ORDER BY seq LIMIT ?"
+        return list(self._places(rest, after, most))
 
     def _places(self, rest: str, *values: object) -> Iterator[Place]:
-        query = f"""SELECT seq, task_id, name, at, size FROM records
-            JOIN blocks ON blocks.id = block JOIN files ON files.id = file {rest}"""  # noqa: S608
-        for seq, task_id, *place in self._db.execute(query, values):
-            yield Place(seq, text_of(task_id), *place)
-
-    def forget(self, seq: int) -> None:
-        """Drop the entry of a record that is not in its file."""
-        with self.transaction():
-            self._db.execute("DELETE FROM records WHERE seq = ?", (seq,))
-            self._db.execute("DELETE FROM posts WHERE seq = ?", (seq,))
+        query = f"""SELECT seq, name, CAST(at AS INTEGER), task_id, failures, lease_id
+            FROM records CROSS JOIN files ON files.id = file {rest}"""  # noqa: S608
+        for seq, name, at, task_id, failures, lease_id in self._db.execute(query, values):
+            yield Place(seq, name, at, text_of(task_id), failures, text_of(lease_id))
 
     def owed_count(self) -> int:
         """The number of records still to be posted."""
-        return int(self._value("SELECT count(*) FROM posts WHERE state = 1"))
+        return int(self._value("SELECT count(*) FROM records WHERE state = 1"))
 
-    def begin(self, task_id: str) -> int:
-        """Count a task as begun; returns how often it was before."""
-        rows = self._db.execute(
-            """INSERT INTO begun VALUES (?, 1) ON CONFLICT DO UPDATE SET times = times + 1
-            RETURNING times - 1""",
-            (_blob(task_id),),
-        ).fetchall()
-        return int(rows[0][0])
-
-    def begun(self, task_id: str) -> int:
-        """How often a task was begun."""
-        query = "SELECT ifnull(max(times), 0) FROM begun WHERE task_id = ?"
-        return int(self._value(query, _blob(task_id)))
+    def missing(self) -> int:
+        """The number of tasks that are done though their records are in no file."""
+        return int(self._value("SELECT count(*) FROM records WHERE file IS NULL"))
 
     def duplicates(self) -> int:
         """The number of records whose task is recorded before."""
-        return int(self._value("SELECT count(*) - count(DISTINCT task_id) FROM records"))
+        return int(self._value("SELECT count(task_id) - count(DISTINCT task_id) FROM records"))
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -323,11 +299,13 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = NORMAL")
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            db.executescript(
-                f"BEGIN; {_TABLES} {_BY_TASK}; PRAGMA user_version = {VERSION}; COMMIT"
-            )
+            tables = f"BEGIN; {_TABLES} {_BY_TASK}; {_BY_TURN}"
+            db.executescript(f"{tables}; PRAGMA user_version = {VERSION}; COMMIT")
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"its version is {version}, not {VERSION}")
+        (result,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+        if result != "ok":
+            raise sqlite3.DatabaseError(result)
     except BaseException:
         db.close()
         raise

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.database.index import Index, State, text_of
-from worker.database.reader import IMAGES, Broken, task_id_of, unusable, walk
+from worker.database.reader import Documents, task_id_of
 
 logger = logging.getLogger(__name__)
 
@@ -16,23 +16,24 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Verification:
     """What `verify` found. ``torn_bytes``: of an interrupted append, cut off and kept aside; None
-    where the file ended well.
+    if the file ended well.
 
-    ``duplicates``: records whose task is recorded before. ``index_agrees``: False where the sidecar
-    had to be made again.
+    ``duplicates``: records whose task is recorded before. ``missing``: tasks that were recorded,
+    but whose records are in no file. ``index_agrees``: False if the sidecar had to be made again.
     """
 
     files: int
     documents: int
     torn_bytes: int | None
     duplicates: int
+    missing: int
     index_agrees: bool
     owed: int
 
     @property
     def sound(self) -> bool:
         """Whether each task has one record; all else is repaired by now."""
-        return not self.duplicates
+        return not self.duplicates and not self.missing
 
     def lines(self) -> list[str]:
         """What was found, for a person."""
@@ -41,6 +42,7 @@ class Verification:
             f"documents: {self.documents} in {self.files} file{'s' * (self.files > 1)}",
             f"torn tail: {torn}",
             f"tasks recorded before: {self.duplicates}",
+            f"tasks whose record is missing: {self.missing}",
             f"index: {'agrees' if self.index_agrees else 'did not agree; made again'}",
             f"results still to post: {self.owed}",
         ]
@@ -53,26 +55,19 @@ def check(family: Sequence[Path], index: Index, torn_bytes: int | None) -> Verif
     """
     documents, agrees, places = 0, True, index.all_places()
     for path in family:
-        with path.open("rb") as file:
-            try:
-                for entry in walk(file):
-                    if entry.table != IMAGES or entry.doc_id is None:
-                        continue
-                    documents += 1
-                    task_id = task_id_of(entry.document)
-                    if task_id is not None:
-                        place = next(places, None)
-                        agrees &= place is not None and (
-                            (place.name, place.task_id) == (path.name, task_id)
-                            and place.at <= entry.at < entry.end <= place.at + place.size
-                        )
-            except Broken as broken:
-                raise unusable(path, broken) from None
+        for entry in Documents(path):
+            documents += 1
+            place = next(places, None)
+            agrees &= place is not None and (place.name, place.at, place.task_id) == (
+                *(path.name, entry.at),
+                task_id_of(entry.document),
+            )
     return Verification(
         files=len(family),
         documents=documents,
         torn_bytes=torn_bytes,
         duplicates=index.duplicates(),
+        missing=index.missing(),
         index_agrees=agrees and next(places, None) is None,
         owed=index.owed_count(),
     )
@@ -89,9 +84,9 @@ def posting_states(path: Path) -> Iterator[tuple[str, str, str | None]]:
     try:
         with closing(sqlite3.connect(f"{sidecar.as_uri()}?mode=ro", uri=True)) as db:
             for task_id, state, reason in db.execute(
-                "SELECT task_id, state, reason FROM posts JOIN records USING (seq) ORDER BY seq"
+                "SELECT task_id, state, reason FROM records WHERE state > 0 ORDER BY seq"
             ):
                 named = State(state).name.lower()
-                yield text_of(task_id), named, None if reason is None else text_of(reason)
-    except sqlite3.Error as error:
+                yield text_of(task_id) or "", named, text_of(reason)
+    except (sqlite3.Error, ValueError) as error:
         logger.warning("%s: cannot read what was posted: %s", sidecar, error)
