@@ -10,11 +10,11 @@ from tests.scripted_server import Reply
 from worker.client import PulledImage, ServerClient
 
 PATIENCE = 60.0  # seconds; bounds a hang, decides nothing
-DEADLINE = 2.0  # seconds; for servers that would take for ever, and so always pass it
+DEADLINE = 0.5  # seconds; for servers that would take for ever, and so always pass it
 PNG = {"Content-Type": "image/png"}
 TEXT = {"Content-Type": "text/plain"}
 NOTHING_NEW = b"HTTP/1.1 204 No Content\r\n\r\n"
-TOKEN = "s3cr3t-t0k3n"
+TOKEN = "s3cr3t-t0k3n"  # of no server
 RECORD = {"file_name": "ü.png", "threshold": 0.2, "faces": [], "task_id": "task-1"}
 
 NewClient = Callable[..., ServerClient]

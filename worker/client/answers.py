@@ -77,24 +77,17 @@ def read_offer(
     )
 
 
-def check_threshold(value: object, hide: Callable[[str], str]) -> float:
-    """The threshold that a server gave.
+def check_threshold(value: object, hide: Callable[[str], str] = visible) -> float:
+    """The threshold that a server gave: a number from 0 to 1, as a number or as text.
 
     Raises ImageLost when it is none; ``hide`` takes our token out of the message.
     """
-    threshold = parse_threshold(value)
-    if threshold is None:
-        said = hide(str(value)[:MAX_TEXT])[:MAX_QUOTED]
-        hint = fraction_hint(parse_number(value) or 0)
-        raise ImageLost("bad_threshold", f"threshold {said} is not in 0..1{hint}")
-    return threshold
-
-
-def parse_threshold(value: object) -> float | None:
-    """A number from 0 to 1, given as a number or as text; None when it is anything else."""
     number = parse_number(value)
-    # abs: -0.0 is 0
-    return abs(number) if number is not None and 0 <= number <= 1 else None
+    if number is None or not 0 <= number <= 1:
+        said = hide(str(value)[:MAX_TEXT])[:MAX_QUOTED]
+        hint = fraction_hint(number or 0)
+        raise ImageLost("bad_threshold", f"threshold {said} is not in 0..1{hint}")
+    return abs(number)  # -0.0 is 0
 
 
 def parse_number(value: object) -> float | None:

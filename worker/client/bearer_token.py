@@ -27,21 +27,17 @@ class BearerToken:
     def __init__(self, server: ServerConfig) -> None:
         self._server = server
         self._token = read_token(server)
-        self._doubted = False
 
-    def doubt(self) -> None:
-        """Read it again before the next request: the server did not like it."""
-        self._doubted = True
+    def read_again(self) -> None:
+        """Take what is configured now: the server did not like the one in use."""
+        try:
+            self._token = read_token(self._server)
+        except UsageError as error:
+            # The file may just be being replaced: that must not end the daemon.
+            logger.warning("%s; the old token stays in use", error)
 
     def headers(self) -> dict[str, str]:
         """The header that carries it, if there is one."""
-        if self._doubted:
-            try:
-                self._token = read_token(self._server)
-            except UsageError as error:
-                # The file may just be being replaced: that must not end the daemon.
-                logger.warning("%s; the old token stays in use", error)
-            self._doubted = False
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def hide(self, text: str) -> str:

@@ -5,19 +5,10 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
-from worker.client.answers import (
-    MAX_TEXT,
-    Offer,
-    check_threshold,
-    clean_file_name,
-    decode_base64,
-    json_object,
-    read_offer,
-    sha256,
-)
+from worker.client import answers
+from worker.client.answers import Offer, sha256
 from worker.client.image_url import resolve_image_url
 from worker.client.transport import Answer, Transport
 from worker.config import ServerConfig
@@ -33,7 +24,6 @@ UNTYPED = {
     *("binary/octet-stream", "application/binary", "application/x-binary"),
     *("application/x-download", "application/download", "application/force-download"),
 }
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -76,28 +66,28 @@ class Images:
             _expect_image(answer)
         limit = self._server.max_image_bytes
         if is_json:
-            limit = limit * 4 // 3 + MAX_TEXT  # base64 makes four bytes of three
-        offer = read_offer(answer.headers, NOTHING, self._transport.hide)
+            limit = limit * 4 // 3 + answers.MAX_TEXT  # base64 makes four bytes of three
+        offer = answers.read_offer(answer.headers, {}, self._transport.hide)
         # What nothing else names, its bytes do: then they are read, even if they are too many.
         body = b"" if answer.declared > limit and offer.task_id else answer.read(limit)
         try:
             _expect_size(max(answer.declared, len(body)), limit)
-            document = json_object(body) if is_json else NOTHING
+            if not is_json:
+                return self._image(offer, lambda: body)
+            document = answers.json_object(body)
         except ImageLost as problem:
             body = body[:limit]
-            return _image(offer, b"" if is_json else body, body, problem=problem)
-        if not is_json:
-            return self._image(offer, lambda: body)
-        offer = read_offer(answer.headers, document, self._transport.hide)
+            return _pulled(offer, b"" if is_json else body, body, problem=problem)
+        offer = answers.read_offer(answer.headers, document, self._transport.hide)
         image = partial(self._image, offer, lambda: self._content(document), body)
         return self._finished(offer.task_id or sha256(body), image)
 
     def in_document(self, document: Mapping[str, Any]) -> PulledImage:
         """The image that an offer in JSON holds, or names by its URL, which is then downloaded.
 
-        As `in_answer`; its fault is left to the caller to try again.
+        As `in_answer`, but what failed is left to the caller to try again.
         """
-        offer = read_offer(NOTHING, document, self._transport.hide)
+        offer = answers.read_offer({}, document, self._transport.hide)
         return self._image(offer, lambda: self._content(document))
 
     def unfinished(self) -> PulledImage | None:
@@ -131,14 +121,14 @@ class Images:
             content = read()
             _expect_size(len(content), self._server.max_image_bytes)
             if offer.threshold is not None:
-                threshold = check_threshold(offer.threshold, self._transport.hide)
+                threshold = answers.check_threshold(offer.threshold, self._transport.hide)
         except ImageLost as problem:
-            return _image(offer, content, body, problem=problem)
-        return _image(offer, content, body, threshold)
+            return _pulled(offer, content, body, problem=problem)
+        return _pulled(offer, content, body, threshold)
 
     def _content(self, document: Mapping[str, Any]) -> bytes:
         if isinstance(image := document.get("image"), str):
-            return decode_base64(image)
+            return answers.decode_base64(image)
         if isinstance(url := document.get("image_url"), str):
             return self._download(url)
         raise ImageLost("missing_key", "its JSON has neither image nor image_url as text")
@@ -165,17 +155,17 @@ class Images:
             return answer.read(self._server.max_image_bytes)
 
 
-def _image(
+def _pulled(
     offer: Offer,
     content: bytes,
     body: bytes,
     threshold: float | None = None,
     problem: ImageLost | None = None,
 ) -> PulledImage:
-    """``body``: names the image when neither the server nor ``content`` does."""
+    """``body`` names the image when neither the server nor ``content`` does."""
     digest = sha256(content) if content else None
     task_id = offer.task_id or digest or sha256(body)
-    name = offer.file_name or clean_file_name(task_id) or "image"
+    name = offer.file_name or answers.clean_file_name(task_id) or "image"
     content = b"" if problem else content
     return PulledImage(
         task_id, name, content, threshold, offer.lease_id, offer.etag, problem, digest

@@ -3,12 +3,11 @@
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from worker.client.answers import MAX_TEXT, check_threshold, idempotency_key, threshold_in
 from worker.client.images import Images, PulledImage
-from worker.client.transport import Answer, Headers, Transport
+from worker.client.transport import Transport
 from worker.config import ServerConfig
 from worker.errors import ImageLost, RetryLater
 
@@ -51,7 +50,8 @@ class ServerClient:
         headers = {"Accept": "image/*, application/json"}
         if self._etag:
             headers["If-None-Match"] = self._etag
-        with self._request("GET", self._server.image_path, headers) as answer:
+        url = self._server.url + self._server.image_path
+        with self._transport.request("GET", url, headers) as answer:
             if answer.status not in (204, 304):
                 answer.expect_ok("image", "image_path")
                 return self._images.in_answer(answer)
@@ -68,7 +68,8 @@ class ServerClient:
         number from 0 to 1 is a fault of the server as well.
         """
         path, fallback = self._server.threshold_path, self._server.fallback_threshold
-        with self._request("GET", path, {"Accept": TEXT}) as answer:
+        url = self._server.url + path
+        with self._transport.request("GET", url, {"Accept": TEXT}) as answer:
             if answer.status == 404:
                 if not self._fallback_told:
                     self._fallback_told = True
@@ -101,7 +102,8 @@ class ServerClient:
         if lease_id:
             headers["X-Lease-Id"] = lease_id
         body = json.dumps(record, allow_nan=False).encode()
-        with self._request("POST", self._server.results_path, headers, body) as answer:
+        url = self._server.url + self._server.results_path
+        with self._transport.request("POST", url, headers, body) as answer:
             if answer.status in REFUSED_FOR_GOOD:
                 return f"status {answer.status}{answer.reason()}"
             if not 200 <= answer.status < 300 and answer.status != 409:
@@ -113,13 +115,9 @@ class ServerClient:
 
         Raises RetryLater (also as ServerUnreachable and ServerRefuses) as a GET would.
         """
-        with self._request("OPTIONS", getattr(self._server, key), {}) as answer:
+        url = self._server.url + getattr(self._server, key)
+        with self._transport.request("OPTIONS", url, {}) as answer:
             if not 200 <= answer.status < 300 and answer.status not in KNOWS_NO_OPTIONS:
                 answer.expect_ok("OPTIONS", key)
             allowed = answer.headers.get("Allow", "").upper()
         return frozenset(allowed.replace(",", " ").split()) or None
-
-    def _request(
-        self, method: str, path: str, headers: Headers, body: bytes | None = None
-    ) -> AbstractContextManager[Answer]:
-        return self._transport.request(method, self._server.url + path, headers, body)

@@ -164,7 +164,7 @@ class Transport:
             ).raw
         answer = Answer(response, self.hide)
         if ours and answer.status in (401, 403):
-            self._token.doubt()
+            self._token.read_again()
         try:
             yield answer
             if (response.length_remaining or 0) <= CHUNK:
