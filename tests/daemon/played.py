@@ -123,7 +123,7 @@ class OfferingServer(ScriptedServer):
         self._requests = 0
         self._changing = threading.Lock()
         self.script("/image", self._offer)
-        self.script("/results", self._take)
+        self.script("/results", self.take)
         self.script("/threshold", THRESHOLD)
 
     def _offer(self, _: Request) -> Reply:
@@ -135,7 +135,8 @@ class OfferingServer(ScriptedServer):
                     return image(name, X_Threshold="0.3")
             return NOTHING
 
-    def _take(self, request: Request) -> Reply:
+    def take(self, request: Request) -> Reply:
+        """The answer to a post."""
         with self._changing:
             self._requests += 1
             name = request.headers["Idempotency-Key"]

@@ -93,7 +93,7 @@ def test_an_outage_is_logged_when_it_begins_when_its_cause_changes_and_when_it_e
     assert lines(caplog) == [
         ("WARNING", "polling: refused; next try in 3.0 s"),
         ("ERROR", "polling: 401: look at token_file; next try in 3.0 s"),
-        ("INFO", "polling: works again after 300.0 s and 200 faults"),
+        ("INFO", "polling: works again after 300.0 s (faults: 200)"),
     ]
 
 
@@ -156,6 +156,6 @@ def test_after_an_hours_outage_fifty_workers_come_back_spread_with_few_log_lines
     assert max(seconds.values()) <= 10
     assert max(polls) <= back_at + 60
     ends = [r.getMessage() for r in caplog.records if "works again" in r.getMessage()]
-    lengths = [float(end.split(" s and")[0].split()[-1]) for end in ends]
+    lengths = [float(end.split(" s (")[0].split()[-1]) for end in ends]
     assert lengths == [pytest.approx(poll, abs=0.1) for poll in polls]
     assert len(caplog.records) <= 50 * (2 + 5)

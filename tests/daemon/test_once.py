@@ -92,8 +92,7 @@ def test_a_server_that_takes_its_results_again_after_a_while_is_drained_as_well(
 ) -> None:
     names = [f"t{number}" for number in range(5)]
     with OfferingServer(names) as server:
-        take, refusals = server._take, iter([Reply(500), Reply(503)])
-        server.script("/results", lambda r: next(refusals), lambda r: next(refusals), take)
+        server.script("/results", Reply(500), Reply(503), server.take)
         config = configure(tmp_path, server.url, OWED, "worker.max_backoff=10")
         assert run_once(config, Alarm(), PlayedAnalysts()) == 0
         assert server.taken == names

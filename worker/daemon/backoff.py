@@ -63,6 +63,6 @@ class Backoff:
     def works(self) -> None:
         """Note that it works, be it again or still."""
         if self._faults:
-            lasted, text = self._clock() - self._began, "%s: works again after %.1f s and %d faults"
+            lasted, text = self._clock() - self._began, "%s: works again after %.1f s (faults: %d)"
             self._logger.info(text, self._what, lasted, self._faults)
         self._faults = 0

@@ -179,25 +179,22 @@ def run(
             logger.info("serving %s/metrics and /healthz", metrics_url)
         notify("READY=1")
         while not alarm.stop_requested:
-            with Loop(config, alarm, database, analysts, hand, metrics) as loop:
-                _poll_on(loop, alarm, config.worker.poll_interval)
+            with (
+                Loop(config, alarm, database, analysts, hand, metrics) as loop,
+                metronome(alarm, config.worker.poll_interval) as wait_for_tick,
+            ):
+                while not alarm.called_away():
+                    seconds = loop.step()
+                    if seconds is None:
+                        wait_for_tick()
+                    else:
+                        alarm.wait(seconds)
                 if alarm.stop_requested:
                     notify("STOPPING=1")
                     loop.poller.record_kept()
             if alarm.reload_requested:
                 config = _reload(config, alarm, metrics, read_again)
         logger.info("stopped; %d results still to post", database.owed_count())
-
-
-def _poll_on(loop: Loop, alarm: Alarm, interval: float) -> None:
-    """Until the alarm calls away."""
-    with metronome(alarm, interval) as wait_for_tick:
-        while not alarm.called_away():
-            seconds = loop.step()
-            if seconds is None:
-                wait_for_tick()
-            else:
-                alarm.wait(seconds)
 
 
 def run_once(config: Config, alarm: Alarm, analysts: Analysts) -> int:
