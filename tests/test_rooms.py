@@ -164,7 +164,8 @@ SERVER = {"requests", "urllib3", "apscheduler", "prometheus_client"}
         ("results", HEAVY | IMAGES | SERVER | {"rich"}),
         ("results --csv", HEAVY | IMAGES | SERVER | {"rich"}),
         ("label faces --port 0", {"torch", "onnx", "onnxruntime", "matplotlib", "cv2"}),
-        ("evaluate emotions --data nowhere", {"onnx", "flask"}),
+        ("check", {"torch", "onnx", "flask", "matplotlib"}),
+        ("evaluate emotions --data nowhere", {"torch", "onnx", "flask"}),
     ],
 )
 def test_a_command_loads_no_more_than_it_needs(
