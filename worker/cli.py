@@ -1,11 +1,12 @@
 """The command line: finds the command, reads its flags, turns errors into exit codes.
 
-Each command is a module of `worker.commands` with HELP, EXAMPLE, `add_flags(parser)` and
-`run(options)`. Only the one that is asked for is imported, and it imports heavy modules in `run`:
-the daemon's first request must not wait for the others.
+Each command is a module of `worker.commands` with `add_flags(parser)` and `run(options)`; its
+docstring is its help. Only the one that is asked for is imported, and it imports heavy modules in
+`run`: the daemon's first request must not wait for the others.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -26,11 +27,12 @@ COMMANDS = (
 
 
 class Parser(argparse.ArgumentParser):
-    """One whose usage, example and errors are one line each."""
+    """One whose help is a docstring, and whose usage and errors are one line each."""
 
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("usage", "%(prog)s [options]")
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        self.description = re.sub(r"\n *", "\n", (self.description or "").strip())
 
     def print_help(self, file: object = None) -> None:
         print(self.format_help(), end="")  # argparse itself would hide that nobody can read it
@@ -76,11 +78,7 @@ def run_command(arguments: Sequence[str]) -> int:
         hint = did_you_mean(name, COMMANDS)
         raise UsageError(f"there is no command {name}{hint} (see {PROGRAM} --help)")
     command = find(name)
-    parser = Parser(
-        prog=f"{PROGRAM} {name}",
-        description=command.HELP,
-        epilog=f"example: {PROGRAM} {command.EXAMPLE}",
-    )
+    parser = Parser(prog=f"{PROGRAM} {name}", description=command.__doc__)
     command.add_flags(parser)
     code: int = command.run(parser.parse_args(rest))
     return code
@@ -93,7 +91,7 @@ def find(name: str) -> ModuleType:
 
 def overview() -> str:
     """What `--help` without a command says."""
-    lines = [f"  {name:<13} {find(name).HELP}" for name in COMMANDS]
+    lines = [f"  {name:<13} {(find(name).__doc__ or '').partition('.')[0]}" for name in COMMANDS]
     head = [f"usage: {PROGRAM} [COMMAND] [options]", "", PURPOSE, "", "commands:"]
     end = ["", f"`{PROGRAM} COMMAND --help` shows each with an example; `--version` the version."]
     return "\n".join(head + lines + end)

@@ -1,4 +1,7 @@
-"""`analyze`: files instead of a server."""
+"""Images, videos and folders of them, without a server: what is on them.
+
+example: emotion-worker analyze holiday/ clip.mp4 --every 0.5s --annotated drawn/ --threshold 0.4
+"""
 
 import argparse
 import sys
@@ -7,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from worker.commands.common import add_configuration, configure, fraction, number
-
-HELP = "images, videos and folders of them, without a server: what is on them"
-EXAMPLE = "analyze holiday/ clip.mp4 --every 0.5s --annotated drawn/ --threshold 0.4"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

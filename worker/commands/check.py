@@ -1,4 +1,7 @@
-"""`check`: configuration, weights, database, server; one line each, and what to do."""
+"""Try configuration, weights, database and server; never takes an image.
+
+example: emotion-worker check --config worker.ini
+"""
 
 import argparse
 import shutil
@@ -12,8 +15,6 @@ from worker.terminal import safe
 if TYPE_CHECKING:
     from worker.config import Config
 
-HELP = "try configuration, weights, database and server"
-EXAMPLE = "check --config worker.ini"
 BLANK = b"P5 64 64 255\n" + bytes(64 * 64)  # a black picture, as the simplest format has it
 
 
@@ -23,12 +24,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Try everything that a first run needs; the code is that of the first failure."""
+    from worker.config import DEFAULT_FILE
+
     try:
         config = configure(options)
     except WorkerError as error:
         show("FAILED", "configuration", str(error))
         return error.exit_code
-    show("ok", "configuration", describe(options))
+    default = (
+        str(DEFAULT_FILE) if DEFAULT_FILE.is_file() else "defaults (there is no worker.ini here)"
+    )
+    show("ok", "configuration", str(options.config or default))
     codes = []
     metrics = [("ok", "metrics", check_metrics)] if config.metrics.address else []
     for good, what, attempt in (
@@ -48,14 +54,6 @@ def run(options: argparse.Namespace) -> int:
 def show(state: str, what: str, details: str) -> None:
     """Print one line of what was tried."""
     print(f"{state:<11}{what:<15}{safe(details)}", flush=True)
-
-
-def describe(options: argparse.Namespace) -> str:
-    """Where the configuration came from."""
-    from worker.config import DEFAULT_FILE
-
-    here = DEFAULT_FILE if DEFAULT_FILE.is_file() else "defaults (there is no worker.ini here)"
-    return str(options.config or here)
 
 
 def check_weights(config: "Config") -> str:

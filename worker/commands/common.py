@@ -7,19 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from worker.daemon import Alarm
 from worker.errors import Stop
 from worker.hints import did_you_mean, fraction_hint
 from worker.record import EMOTIONS
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `--help` needs no configuration
     from worker.config import Config
-    from worker.daemon import Alarm
 
 
-def new_alarm(*, hangup: bool = False) -> "Alarm":
+def new_alarm(*, hangup: bool = False) -> Alarm:
     """One that has taken over the signals. To be made first, before the slow imports."""
-    from worker.daemon import Alarm
-
     alarm = Alarm()
     alarm.install(hangup=hangup)
     return alarm

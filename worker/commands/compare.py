@@ -1,12 +1,12 @@
-"""`compare`: several networks side by side."""
+"""Several networks side by side on labelled data.
+
+example: emotion-worker compare --data ferplus/ --split FER2013Valid --plots plots/
+"""
 
 import argparse
 from pathlib import Path
 
 from worker.commands.common import add_configuration, add_split, configure, emotion, write_json
-
-HELP = "several networks side by side on labelled data"
-EXAMPLE = "compare --data ferplus/ --split FER2013Valid --plots plots/"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,7 @@
-"""`crop`: cut faces out, for `label` and `train`."""
+"""Cut the faces out of images and folders, as training sees them.
+
+example: emotion-worker crop holiday/ --output faces/
+"""
 
 import argparse
 import sys
@@ -6,9 +9,6 @@ from pathlib import Path
 
 from worker.commands.common import add_configuration, configure
 from worker.errors import UsageError
-
-HELP = "cut the faces out of images and folders, as training sees them"
-EXAMPLE = "crop holiday/ --output faces/"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

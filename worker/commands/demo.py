@@ -1,4 +1,7 @@
-"""`demo`: the main job end to end on loopback, with photographs that come inside packages."""
+"""A Flask server on loopback, photographs and the daemon at work.
+
+example: emotion-worker demo --output demo/
+"""
 
 import argparse
 import json
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from worker import PROGRAM
 from worker.commands.common import add_configuration, configure, new_alarm
-from worker.errors import UsageError
+from worker.daemon import Alarm
 
 if TYPE_CHECKING:
     from worker.config import Config
@@ -15,8 +18,6 @@ if TYPE_CHECKING:
     from worker.demo_server.sample_images import Sample
     from worker.record import Record
 
-HELP = "a Flask server on loopback, photographs and the daemon at work"
-EXAMPLE = "demo --output demo/"
 THRESHOLDS = (0.2, 0.5)  # of the first half of the images, and of the others
 
 
@@ -30,13 +31,15 @@ def run(options: argparse.Namespace) -> int:
     alarm, config = new_alarm(), configure(options)
     from worker.analysis.sources import find_files
     from worker.demo_server.sample_images import sample_images
+    from worker.files import replace_file
     from worker.terminal import safe
     from worker.viewing.analyze import analyze_files
     from worker.viewing.table import print_records
 
     images, drawn = options.output / "images", options.output / "annotated"
     database, samples = options.output / "results.json", sample_images()
-    write_samples(samples, images)
+    for sample in samples:
+        replace_file(images / sample.name, sample.content)
     received, recorded = work(config, alarm, samples, database)
     for _ in analyze_files(find_files([images]).sources, config, THRESHOLDS[0], drawn):
         pass
@@ -49,18 +52,8 @@ def run(options: argparse.Namespace) -> int:
     return 0 if len(recorded) == received == len(samples) else 1
 
 
-def write_samples(samples: "list[Sample]", folder: Path) -> None:
-    """Leave the photographs for a person to look at. Raises UsageError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for sample in samples:
-            (folder / sample.name).write_bytes(sample.content)
-    except OSError as error:
-        raise UsageError(f"--output: cannot write to {folder}: {error.strerror}") from error
-
-
 def work(
-    config: "Config", alarm: "Alarm", samples: "list[Sample]", database: Path
+    config: "Config", alarm: Alarm, samples: "list[Sample]", database: Path
 ) -> "tuple[int, list[Record]]":
     """Serve, poll, analyse, store and post the samples: half of them, and, under another
     threshold, the rest.

@@ -1,4 +1,7 @@
-"""`demo-server`: the reference server on its own."""
+"""The reference Flask server alone.
+
+example: emotion-worker demo-server pictures/ --port 5000 --threshold 0.3
+"""
 
 import argparse
 from pathlib import Path
@@ -10,8 +13,6 @@ from worker.errors import UsageError
 if TYPE_CHECKING:
     from worker.demo_server.image_queue import ImageQueue
 
-HELP = "the reference Flask server alone"
-EXAMPLE = "demo-server pictures/ --port 5000 --threshold 0.3"
 PATHS = "GET /image, GET and PUT /threshold, POST and GET /results, POST /images"
 LOOPBACK = ("127.0.0.1", "localhost")
 

@@ -1,9 +1,11 @@
-"""`evaluate emotions` and `evaluate faces`: measure networks on labelled data."""
+"""Measure a network on labelled data: its emotions, or the faces that are found.
+
+example: emotion-worker evaluate emotions --data ferplus/ --split FER2013Valid --plots plots/
+"""
 
 import argparse
 from pathlib import Path
 
-from worker import PROGRAM
 from worker.commands.common import (
     add_configuration,
     add_data,
@@ -13,26 +15,19 @@ from worker.commands.common import (
     write_json,
 )
 
-HELP = "measure a network on labelled data: its emotions, or the faces that are found"
-EXAMPLE = "evaluate emotions --data ferplus/ --split FER2013Valid --json out.json --plots plots/"
-FACES_EXAMPLE = "evaluate faces --data DIR --set detection.profile=accurate --failures failures/"
-
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s emotions|faces [options]"
-    subjects = parser.add_subparsers(prog=parser.prog, metavar="SUBJECT", required=True)
-    epilog = f"example: {PROGRAM} {EXAMPLE}"
-    emotions = subjects.add_parser(
-        "emotions", help="accuracy, calibration and speed", epilog=epilog
+    subjects = parser.add_subparsers(
+        prog=parser.prog, metavar="SUBJECT", required=True, help="emotions or faces"
     )
+    emotions = subjects.add_parser("emotions", description=measure_emotions.__doc__)
     emotions.set_defaults(measure=measure_emotions)
     add_split(emotions)
     emotions.add_argument("--weights", type=Path, metavar="FILE", help="default: worker.ini's")
     add_configuration(emotions)
 
-    words = "how many faces are found, and how many of what is found are none"
-    epilog = f"example: {PROGRAM} {FACES_EXAMPLE}"
-    faces = subjects.add_parser("faces", help=words, epilog=epilog)
+    faces = subjects.add_parser("faces", description=measure_faces.__doc__)
     faces.set_defaults(measure=measure_faces)
     add_data(faces, "images/ and boxes.csv")
     add = faces.add_argument
@@ -50,7 +45,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure_emotions(options: argparse.Namespace) -> int:
-    """Accuracy, calibration and speed on labelled faces."""
+    """Accuracy, calibration and speed on labelled faces.
+
+    example: emotion-worker evaluate emotions --data ferplus/ --split FER2013Valid --plots plots/
+    """
     config = configure(options)
     from worker.terminal import progress_bar
     from worker.training.evaluation import evaluate_emotions
@@ -67,7 +65,10 @@ def measure_emotions(options: argparse.Namespace) -> int:
 
 
 def measure_faces(options: argparse.Namespace) -> int:
-    """What the detector finds on pictures with known boxes; or mine windows for training."""
+    """How many faces are found, and how many of what is found are none.
+
+    example: emotion-worker evaluate faces --data DIR --failures failures/
+    """
     config = configure(options)
     from worker.analysis.classification import Classifier
     from worker.analysis.detection import FACE_WEIGHTS, search_settings

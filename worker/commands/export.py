@@ -1,11 +1,11 @@
-"""`export`: weights that were trained before ONNX as the one file that the worker runs."""
+"""Turn weights that were trained before (safetensors) into today's file.
+
+example: emotion-worker export runs/mine.safetensors --output weights/mine.onnx
+"""
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
-
-HELP = "turn weights that were trained before (safetensors) into today's file"
-EXAMPLE = "export runs/mine.safetensors --output weights/mine.onnx"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,12 +1,12 @@
-"""`label`: a page to name the emotions of cropped faces."""
+"""A page on loopback to name the emotions of cropped faces.
+
+example: emotion-worker label faces/ --port 5001
+"""
 
 import argparse
 from pathlib import Path
 
 from worker.commands.common import new_alarm, port
-
-HELP = "a page on loopback to name the emotions of cropped faces"
-EXAMPLE = "label faces/ --port 5001"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,7 @@
-"""`live`: a camera or a video in real time."""
+"""A camera or a video in real time: in a window, a file or a page.
+
+example: emotion-worker live --source 0 --serve 127.0.0.1:8080
+"""
 
 import argparse
 from contextlib import closing
@@ -6,9 +9,6 @@ from pathlib import Path
 
 from worker.commands.common import add_configuration, configure, fraction, new_alarm, port
 from worker.errors import UsageError
-
-HELP = "a camera or a video in real time: in a window, a file or a page"
-EXAMPLE = "live --source 0 --serve 127.0.0.1:8080"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

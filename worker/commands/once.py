@@ -1,12 +1,12 @@
-"""`once`: what `run` does, until nothing is left to do."""
+"""Drain what is there, try each owed post once, exit (for cron).
+
+example: emotion-worker once --url http://127.0.0.1:5000
+"""
 
 import argparse
 import sys
 
 from worker.commands.common import add_configuration, configure, new_alarm
-
-HELP = "drain what is there, posting as it goes, exit (for cron)"
-EXAMPLE = "once --url http://127.0.0.1:5000"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,13 +1,13 @@
-"""`report`: the JSON file as a page with plots."""
+"""The JSON file, or several, as one HTML page with plots, which needs no network.
+
+example: emotion-worker report --since 2026-11-24 --output report.html
+"""
 
 import argparse
 from pathlib import Path
 
 from worker.commands.common import add_configuration, configure
 from worker.commands.results import add_filters, files, new_filter, nothing_yet
-
-HELP = "the JSON file, or several, as one HTML page with plots, which needs no network"
-EXAMPLE = "report --since 2026-11-24 --output report.html"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

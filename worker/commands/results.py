@@ -1,4 +1,7 @@
-"""`results`: look into the JSON file."""
+"""Look into the JSON file, or several as one.
+
+example: emotion-worker results --emotion fear --since 2026-11-24 --csv
+"""
 
 import argparse
 import sys
@@ -15,8 +18,6 @@ if TYPE_CHECKING:
     from worker.record import Record
     from worker.viewing.results import Filter
 
-HELP = "look into the JSON file, or several as one"
-EXAMPLE = "results --emotion fear --since 2026-11-24 --csv"
 SEVERAL = "default: [database] path; several, such as results-*.json, are shown as one"
 TIME = "ISO 8601, UTC if no zone is given"
 DEMO = Path("demo", "results.json")

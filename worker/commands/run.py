@@ -1,11 +1,11 @@
-"""`run`: the daemon in the foreground."""
+"""Run the daemon in the foreground (the default command).
+
+example: emotion-worker run --url http://127.0.0.1:5000 --interval 5
+"""
 
 import argparse
 
 from worker.commands.common import add_configuration, configure, load, new_alarm
-
-HELP = "run the daemon in the foreground (the default command)"
-EXAMPLE = "run --url http://127.0.0.1:5000 --interval 5"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,7 @@
-"""`train`: a network from labelled faces; and the layout that labelled faces come in."""
+"""Train a network; goes on with what was interrupted.
+
+example: emotion-worker train --init weights/emotion_net.onnx --data faces/ --output mine.onnx
+"""
 
 import argparse
 from dataclasses import fields
@@ -6,9 +9,6 @@ from pathlib import Path
 
 from worker.commands.common import count, fraction, number
 from worker.errors import UsageError
-
-HELP = "train a network; goes on with what was interrupted"
-EXAMPLE = "train --init weights/emotion_net.onnx --data faces/ --output mine.onnx"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
