@@ -8,16 +8,16 @@ lost and the search is short. What is invented, a small network rejects, better 
 out. A true face is seen by many windows, and the network's opinions of the best ones are added up.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.analysis.classification import Classifier
 from worker.analysis.cropping import Picture, crop_face
 from worker.errors import UsageError
 from worker.files import PROJECT
@@ -101,15 +101,6 @@ class Detection:
     confidence: float
 
 
-class FaceScorer(Protocol):
-    """What the second stage must do: `Classifier` with the face classes."""
-
-    input_size: int
-
-    def classify(self, crops: Sequence[Picture]) -> NDArray[np.float32]:
-        """Probabilities ``(n, 2)`` of crops uint8 ``(n, side, side)``; column 0: it is a face."""
-
-
 def search_settings(config: "DetectionConfig") -> SearchSettings:
     """The profile's settings, except where a key of `[detection]` says otherwise."""
     profile = PROFILES[config.profile]
@@ -120,7 +111,7 @@ def search_settings(config: "DetectionConfig") -> SearchSettings:
 class FaceDetector:
     """Finds faces. Not safe for two threads at once: a cascade keeps state while it searches."""
 
-    def __init__(self, settings: SearchSettings, scorer: FaceScorer) -> None:
+    def __init__(self, settings: SearchSettings, scorer: Classifier) -> None:
         self.settings = settings
         self._scorer = scorer
         self._cascades = {

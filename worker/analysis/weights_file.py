@@ -60,8 +60,13 @@ class Facts:
             "classes": len(self.classes) >= 2 and all(isinstance(c, str) for c in self.classes),
             "input_size": isinstance(self.input_size, int) and 8 <= self.input_size <= 512,
             "temperature": 0 < self.temperature < math.inf,
+            "parameters": isinstance(self.parameters, int),
             "validation_accuracy": 0 <= self.validation_accuracy <= 1,
-            "class_shares": set(self.class_shares or self.classes) == set(self.classes),
+            "class_shares": self.class_shares is None
+            or (
+                list(self.class_shares) == list(self.classes)
+                and all(0 <= share <= 1 for share in self.class_shares.values())
+            ),
         }
         if wrong := [name for name, holds in sound.items() if not holds]:
             raise ValueError(f"{', '.join(wrong)} cannot be")

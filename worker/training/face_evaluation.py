@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from worker.analysis.classification import Classifier
 from worker.analysis.cropping import Picture, crop_face
 from worker.analysis.decoding import decode
-from worker.analysis.detection import FaceDetector, FaceScorer, SearchSettings, overlaps
+from worker.analysis.detection import FaceDetector, SearchSettings, overlaps
 from worker.errors import ImageLost, UsageError
 from worker.files import is_clutter, replace_file
 from worker.record import Box
@@ -85,7 +86,7 @@ def load_pictures(data: Path) -> list[LabelledPicture]:
 def evaluate_faces(
     data: Path,
     settings: SearchSettings,
-    scorer: FaceScorer,
+    scorer: Classifier,
     progress: Progress,
     failures: Path | None = None,
 ) -> tuple[dict[str, Any], list[tuple[float, int, float]]]:
@@ -138,7 +139,7 @@ def evaluate_faces(
 def mine_windows(
     data: Path,
     settings: SearchSettings,
-    scorer: FaceScorer,
+    scorer: Classifier,
     output: Path,
     progress: Progress,
     hard: float = 0,
