@@ -1,0 +1,68 @@
+"""A disk that is full when the daemon starts: it waits and says so, as while it runs."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.played import PlayedAnalysts, configure, image, records, tasks
+from tests.daemon.test_scheduler import ImpatientAlarm
+from tests.scripted_server import Reply, ScriptedServer
+from worker.daemon.scheduler import run, run_once
+from worker.errors import DiskRefuses
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as scripted:
+        scripted.script("/threshold", Reply(body=b"0.2"))
+        yield scripted
+
+
+@pytest.fixture
+def full() -> Iterator[Callable[[], None]]:
+    """No file may grow at all, until what this gives is called."""
+    resource = pytest.importorskip("resource", reason="this system has no limit on file sizes")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+
+    def mend() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    yield mend
+    mend()
+
+
+def test_it_is_waited_for_and_said(
+    server: ScriptedServer,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    full: Callable[[], None],
+) -> None:
+    server.script("/image", image("t1"), Reply(204))
+
+    class Mending(ImpatientAlarm):
+        def wait(self, seconds: float, *, until_tick: bool = False) -> None:
+            super().wait(seconds, until_tick=until_tick)
+            if len(self.waits) == 3:
+                full()
+
+    alarm = Mending(4)
+    run(configure(tmp_path, server.url), alarm, PlayedAnalysts())
+    assert tasks(tmp_path) == ["t1"]
+    told = [r.getMessage() for r in caplog.records if r.getMessage().startswith("starting: ")]
+    assert len(told) == 1
+    assert "next try in" in told[0]
+
+
+@pytest.mark.usefixtures("full")
+def test_it_is_waited_for_no_longer_than_until_a_stop(tmp_path: Path) -> None:
+    run(configure(tmp_path, "http://127.0.0.1:1"), ImpatientAlarm(3), PlayedAnalysts())
+    assert not records(tmp_path)
+
+
+def test_once_ends_with_what_is_wrong(tmp_path: Path, full: Callable[[], None]) -> None:
+    config = configure(tmp_path, "http://127.0.0.1:1")
+    with pytest.raises(DiskRefuses, match="cannot write"):
+        run_once(config, ImpatientAlarm(3), PlayedAnalysts())
+    full()
