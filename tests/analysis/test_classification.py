@@ -1,5 +1,6 @@
 """The worker's own classification call: shipped weights, and files made wrong by hand."""
 
+import os
 import re
 import subprocess
 import sys
@@ -71,6 +72,19 @@ def test_one_classifier_serves_several_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda i: CLASSIFIER.classify(CROPS[i : i + 4]), range(8)))
     assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_crowd_leaves_no_memory_behind() -> None:
+    CLASSIFIER.classify(CROPS)
+    before = resident()
+    CLASSIFIER.classify([CROPS[0]] * 1500)
+    assert resident() - before < 10e6
 
 
 def ending(operator: str) -> onnx.NodeProto:

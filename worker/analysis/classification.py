@@ -39,7 +39,7 @@ class Classifier:
             self._session = _load(content, threads)
             self._try_out()
         except Exception as error:  # ONNX Runtime's own errors have no common root
-            why = str(error).splitlines()[0]
+            why = (str(error) or type(error).__name__).splitlines()[0]
             raise UsageError(f"{weights} is not a network that can be asked: {why}") from error
 
     def classify(self, crops: Sequence[Picture] | NDArray[np.uint8]) -> NDArray[np.float32]:
