@@ -18,11 +18,12 @@ from pydantic.fields import FieldInfo
 
 from worker.errors import UsageError
 from worker.files import PROJECT as PROJECT
+from worker.files import weights_path
 from worker.hints import did_you_mean, fraction_hint
 from worker.record import EMOTIONS
 
 DEFAULT_FILE = Path("worker.ini")
-DEFAULT_WEIGHTS = PROJECT / "weights" / "emotion_net.onnx"
+DEFAULT_WEIGHTS = weights_path("emotion_net")
 TOKEN_VARIABLE = "WORKER_SERVER_TOKEN"  # noqa: S105 - a name, no secret
 
 
@@ -124,7 +125,7 @@ class DetectionConfig(_Section):
 class ClassificationConfig(_Section):
     """`[classification]`: which network names the emotions."""
 
-    weights: Path = DEFAULT_WEIGHTS
+    weights: Annotated[Path, BeforeValidator(weights_path)] = DEFAULT_WEIGHTS
     classes: Annotated[Words, AfterValidator(_check_classes)] = ()
     threads: int = _number(1, 1, 64, " threads")
 
@@ -223,6 +224,8 @@ def _from_file(file: Path) -> Iterator[_Setting]:
     for section in parser.sections():
         fields = _fields(section, str(file))
         for key, value in parser[section].items():
+            if key == "weights":
+                value = str(weights_path(value)) if value else value
             if value and key in fields and _is_path(fields[key]):
                 value = str(file.parent / Path(value).expanduser())
             yield _Setting(section, key, value, str(file))

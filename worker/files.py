@@ -8,10 +8,22 @@ from pathlib import Path
 from worker.errors import Stop, UsageError
 
 PROJECT = Path(__file__).resolve().parent.parent  # run_worker.py, weights/ and worker/ lie there
+WEIGHTS = PROJECT / "weights"  # of a checkout
+if not WEIGHTS.is_dir():
+    WEIGHTS = PROJECT / "worker" / "weights"  # of an installed package
 IMAGE_SUFFIXES = (  # of what decodes
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".apng", ".webp", ".gif"),
     *(".avif", ".bmp", ".dib", ".tif", ".tiff"),
 )
+
+
+def weights_path(name: str | Path) -> Path:
+    """The weights file that a bare name such as ``emotion_net`` stands for; a path stays as it is.
+
+    A bare name has neither a folder nor an ending. Whether there is such a file is not looked at.
+    """
+    bare = Path(name).name == str(name) and not Path(name).suffix
+    return WEIGHTS / f"{name}.onnx" if bare else Path(name)
 
 
 def is_clutter(path: Path) -> bool:

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from worker.analysis.classification import Classifier
 from worker.analysis.cropping import Picture, crop_face
 from worker.errors import UsageError
-from worker.files import PROJECT
+from worker.files import weights_path
 from worker.record import Box
 
 if TYPE_CHECKING:
     from worker.config import DetectionConfig
 
 CASCADES = Path(cv2.__file__).parent / "data"
-FACE_WEIGHTS = PROJECT / "weights" / "face_net.onnx"
+FACE_WEIGHTS = weights_path("face_net")
 WINDOW = 24  # pixels: the largest window of a cascade; a smaller face cannot be seen
 OCTAVE = 2  # a shrunk copy of the picture is searched for faces of up to so many windows
 MOST_WINDOWS = 4000  # scored in one picture: bounds the time that a picture of a crowd can take
