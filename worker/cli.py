@@ -38,7 +38,9 @@ class Parser(argparse.ArgumentParser):
         print(self.format_help(), end="")  # argparse itself would hide that nobody can read it
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see {self.prog} --help)")
+        flag = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        hint = did_you_mean(flag[1], re.findall(r"--[\w-]+", self.format_help())) if flag else ""
+        raise UsageError(f"{message}{hint} (see {self.prog} --help)")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -102,7 +102,7 @@ def test_the_program_has_one_name_and_version_however_it_is_started(tmp_path: Pa
         (("evaluate", "emotions", "--data", "nowhere"), 2, "there is no folder nowhere"),
         (("fly",), 2, "there is no command fly (see emotion-worker --help)"),
         (("anlyze", "x"), 2, "there is no command anlyze; did you mean analyze?"),
-        (("once", "--intervall", "5"), 2, "unrecognized arguments: --intervall"),
+        (("once", "--intervall", "5"), 2, "--intervall 5; did you mean --interval?"),
         (("demo-server", "nowhere"), 2, "nowhere"),
     ],
 )
