@@ -68,11 +68,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("analyze {data}/photograph.jpg", "photograph.jpg"),
     ],
 )
-def test_measuring_cropping_and_analysing_go_without_torch_and_onnx(
+def test_measuring_cropping_and_analysing_go_without_any_extra(
     words: str, says: str, data: Path, tmp_path: Path
 ) -> None:
     small = PROJECT / "weights" / "emotion_net_small.onnx"
-    done = run_without(EXTRAS["train"], tmp_path, *words.format(data=data, small=small).split())
+    every = [package for packages in EXTRAS.values() for package in packages]
+    done = run_without(every, tmp_path, *words.format(data=data, small=small).split())
     assert done.returncode == 0, done.stderr
     assert says in done.stdout
 

@@ -34,7 +34,7 @@ from worker.training.networks import build_network
 
 FLAT = 1.0  # gray levels: a crop with less contrast than this holds no face; do not amplify noise
 OLD_FORMAT, OLD_SUFFIX = "emotion-worker-1", ".safetensors"
-WITHOUT_SIZES = ("custom_net", "vgg_net")
+FIRST_BLOCK = "features.2.first.0.weight"  # of every member of emotion_net's family
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -148,7 +148,7 @@ def _read(path: Path) -> tuple[Tensors, Facts]:
 
 
 def _read_old(path: Path) -> tuple[Tensors, Facts]:
-    """A file of the time before ONNX. Its sizes, where they are not today's, are in the tensors."""
+    """A file of the time before ONNX. Its facts name no sizes: those are read off the tensors."""
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
@@ -160,7 +160,7 @@ def _read_old(path: Path) -> tuple[Tensors, Facts]:
     stated = json.loads(metadata["facts"])
     del stated["normalisation"]
     stated["recipe"] = stated.pop("training_command")
-    if stated["network"] not in WITHOUT_SIZES:
+    if FIRST_BLOCK in state:
         stated["sizes"] = _sizes(state)
     return state, Facts(**stated)
 
