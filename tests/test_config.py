@@ -68,6 +68,8 @@ def test_a_relative_path_in_the_file_starts_from_the_files_folder(tmp_path: Path
         ("[detection]\nprofile = acurate\n", "default, accurate; did you mean accurate?"),
         ("[classification]\nclasses = joy, fear\n", "[classification] classes = joy, fear"),
         ("[classification]\nclasses = happy, fear\n", "did you mean happiness?"),
+        ("[classification]\nexpected = happy 0.5\n", "expected = happy 0.5: must be as trained"),
+        ("[classification]\nexpected = fear 50\n", "number from 0 to 1; did you mean 0.5?"),
         ("[database]\nrotate = sometimes\n", "must be never, monthly, or a size such as 100 MB"),
         ("[database]\nkeep_images_size = 1 TB\n", "must be a size such as 500 MB"),
         ("[log]\nlevel = verbose\n", "must be one of DEBUG, INFO, WARNING, ERROR"),

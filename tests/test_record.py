@@ -52,6 +52,12 @@ def test_a_record_is_what_readers_of_the_file_know_with_the_first_three_keys_in_
     )
 
 
+def test_a_record_says_what_was_expected_where_that_changed_its_probabilities() -> None:
+    record = record_of(Analysis(10, 10, (face(anger=0.9),), 1.0, "anger 0.5"))
+    assert record["expected"] == "anger 0.5"
+    assert "expected" not in record_of(Analysis(10, 10, (face(anger=0.9),), 1.0))
+
+
 def test_a_picture_without_a_face_is_known_to_be_done() -> None:
     assert record_of(Analysis(10, 10, (), 1.0))["faces"] == []
 

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretSt
 from pydantic.fields import FieldInfo
 
 from worker.errors import UsageError
+from worker.expected import AS_TRAINED, parse_expected
 from worker.files import PROJECT as PROJECT
 from worker.files import weights_path
 from worker.hints import did_you_mean, fraction_hint
@@ -54,6 +55,11 @@ def _check_url(url: str) -> str:
     if parts.query or parts.fragment:
         raise ValueError("must hold no ? or #; paths have keys of their own")
     return url.rstrip("/")
+
+
+def _check_expected(text: str) -> str:
+    parse_expected(text)
+    return " ".join(text.split())
 
 
 def _check_classes(classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -127,6 +133,7 @@ class ClassificationConfig(_Section):
 
     weights: Annotated[Path, BeforeValidator(weights_path)] = DEFAULT_WEIGHTS
     classes: Annotated[Words, AfterValidator(_check_classes)] = ()
+    expected: Annotated[str, AfterValidator(_check_expected)] = AS_TRAINED
     threads: int = _number(1, 1, 64, " threads")
 
 

@@ -48,12 +48,14 @@ class Face:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was found in one image; ``elapsed_ms``: from bytes to probabilities."""
+    """What was found in one image; ``elapsed_ms``: from bytes to probabilities. ``expected``: how
+    often emotions were said to be expected, where that changed the probabilities."""
 
     width: int
     height: int
     faces: tuple[Face, ...]
     elapsed_ms: float
+    expected: str | None = None
 
 
 def utc_now() -> str:
@@ -91,6 +93,8 @@ def build_record(
     if task_id is not None:
         record["task_id"] = task_id
     record |= {"processed_at": now(), "worker": worker, "network": network}
+    if analysis is not None and analysis.expected is not None:
+        record["expected"] = analysis.expected
     if analysis is not None:
         record["image_size"] = [analysis.width, analysis.height]
         record["elapsed_ms"] = round(analysis.elapsed_ms, 1)

@@ -62,6 +62,40 @@ def test_a_subset_of_impossible_classes_is_shared_evenly(tmp_path: Path) -> None
     assert part.tolist() == [[0.5, 0.5]]
 
 
+def test_what_is_expected_weighs_the_probabilities_before_a_subset_is_taken(
+    tmp_path: Path,
+) -> None:
+    # Of its training faces 0.5 were dark, 0.3 medium, 0.2 bright.
+    weights = write(tmp_path / "w.onnx", tiny_model())
+    crop = np.random.default_rng(0).integers(0, 256, (1, 8, 8)).astype(np.uint8)
+    [as_trained] = Classifier(weights).classify(crop)
+    [even] = Classifier(weights, expected="even").classify(crop)
+    third = as_trained / [0.5, 0.3, 0.2]
+    assert np.allclose(even, third / third.sum(), atol=1e-5)
+    [part] = Classifier(weights, ("dark", "bright"), expected="even").classify(crop)
+    assert np.allclose(part, third[[0, 2]] / third[[0, 2]].sum(), atol=1e-5)
+    assert not np.allclose(even, as_trained, atol=0.01)
+
+
+def test_as_trained_changes_nothing() -> None:
+    plain = Classifier(WEIGHTS, expected="as trained")
+    assert plain.expected is None
+    assert np.array_equal(plain.classify(CROPS), CLASSIFIER.classify(CROPS))
+    even = Classifier(WEIGHTS, expected="even")
+    assert even.expected == "even"
+    assert not np.allclose(even.classify(CROPS), CLASSIFIER.classify(CROPS), atol=0.01)
+
+
+def test_a_file_that_does_not_state_its_shares_cannot_be_told_what_to_expect(
+    tmp_path: Path,
+) -> None:
+    silent = write(tmp_path / "w.onnx", tiny_model(), {"class_shares": None})
+    with pytest.raises(UsageError, match="does not say how often each emotion"):
+        Classifier(silent, expected="even")
+    with pytest.raises(UsageError, match="the network does not know fear"):
+        Classifier(write(tmp_path / "w.onnx", tiny_model()), expected="fear 0.5")
+
+
 def test_a_class_that_the_network_does_not_know_is_named() -> None:
     with pytest.raises(UsageError, match="does not know joy"):
         Classifier(WEIGHTS, ("joy", "neutral"))

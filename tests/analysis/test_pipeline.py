@@ -60,6 +60,15 @@ def test_a_subset_of_the_classes_shares_the_probability(pipeline: Pipeline) -> N
     assert part["happiness"] == pytest.approx(whole["happiness"] / total, abs=1e-4)
 
 
+def test_what_is_expected_changes_probabilities_and_is_told(pipeline: Pipeline) -> None:
+    config = load_config(environment={}, flags=["classification.expected=happiness 0, neutral 1"])
+    analysis = Pipeline(config).analyze(SAMPLES["astronaut.jpg"])
+    assert analysis.expected == "happiness 0, neutral 1"
+    assert analysis.faces[0].probabilities["happiness"] < 0.01
+    assert analysis.faces[0].probabilities["neutral"] > 0.99
+    assert pipeline.analyze(SAMPLES["astronaut.jpg"]).expected is None
+
+
 def test_turning_a_color_picture_to_gray_before_makes_no_difference(pipeline: Pipeline) -> None:
     color = pipeline.analyze(encode(".png", picture("astronaut.jpg"))).faces[0]
     gray = pipeline.analyze(encode(".png", picture("astronaut.jpg", color=False))).faces[0]

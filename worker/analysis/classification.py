@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from worker.analysis.cropping import Picture
 from worker.analysis.weights_file import read_weights
 from worker.errors import ImageLost, UsageError
+from worker.expected import AS_TRAINED, class_weights, parse_expected
 
 BATCH = 16  # faces: bounds the memory that one picture of a crowd can take
 
@@ -18,13 +19,20 @@ class Classifier:
     """A network with its weights, giving calibrated probabilities. Safe for several threads.
 
     ``classes``: the names that probabilities are given for, in order. ``input_size``: side of the
-    crops that it wants, in pixels. ``facts``: what its weights file says of itself.
+    crops that it wants, in pixels. ``facts``: what its weights file says of itself. ``expected``:
+    how often each class is to be expected, as `[classification] expected`; None: as trained.
 
     Raises UsageError when the weights file is missing, damaged or no such network, or when
-    ``classes`` names one that the network does not know.
+    ``classes`` or ``expected`` names one that the network does not know.
     """
 
-    def __init__(self, weights: Path, classes: Sequence[str] = (), threads: int = 1) -> None:
+    def __init__(
+        self,
+        weights: Path,
+        classes: Sequence[str] = (),
+        threads: int = 1,
+        expected: str = AS_TRAINED,
+    ) -> None:
         content, self.facts = read_weights(weights)
         self.input_size = self.facts.input_size
         unknown = [name for name in classes if name not in self.facts.classes]
@@ -34,6 +42,12 @@ class Classifier:
                 f"it knows {', '.join(self.facts.classes)}"
             )
         self.classes = tuple(classes) or self.facts.classes
+        self.expected: str | None = None
+        self._weights = np.ones(len(self.facts.classes), np.float32)
+        if (shares := parse_expected(expected)) is not None:
+            self.expected = expected
+            weighed = class_weights(shares, self.facts.classes, self.facts.class_shares)
+            self._weights = np.array(weighed, np.float32)
         self._columns = [self.facts.classes.index(name) for name in self.classes]
         try:
             self._session = _load(content, threads)
@@ -45,8 +59,8 @@ class Classifier:
     def classify(self, crops: Sequence[Picture] | NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities float32 ``(n, classes)`` of crops uint8 ``(n, side, side)``; n may be 0.
 
-        With a subset of the classes, the probabilities are shared among those only. Raises
-        ImageLost when the network cannot be asked, for want of memory.
+        Weighed by what is expected; with a subset of the classes, they are then shared among those
+        only. Raises ImageLost when the network cannot be asked, for want of memory.
         """
         starts = range(0, len(crops), BATCH)
         batches = [np.empty((0, len(self.facts.classes)), np.float32)]
@@ -55,7 +69,8 @@ class Classifier:
         except Exception as error:
             why = f"its faces cannot be classified: {error}"
             raise ImageLost("analysis_failed", why) from error
-        chosen = np.concatenate(batches)[:, self._columns] + np.finfo(np.float32).tiny
+        weighed = np.concatenate(batches) * self._weights
+        chosen = weighed[:, self._columns] + np.finfo(np.float32).tiny
         return np.asarray(chosen / chosen.sum(axis=1, keepdims=True), np.float32)
 
     def _ask(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -26,8 +26,8 @@ class Pipeline:
     def __init__(self, config: Config) -> None:
         threads = config.classification.threads
         cv2.setNumThreads(threads)
-        classification = config.classification
-        self.classifier = Classifier(classification.weights, classification.classes, threads)
+        wanted = config.classification
+        self.classifier = Classifier(wanted.weights, wanted.classes, threads, wanted.expected)
         scorer = Classifier(FACE_WEIGHTS, threads=threads)
         self._detector = FaceDetector(search_settings(config.detection), scorer)
         self._max_pixels = config.server.max_image_pixels
@@ -52,7 +52,7 @@ class Pipeline:
         except (cv2.error, RuntimeError, MemoryError) as error:
             raise ImageLost("analysis_failed", f"{type(error).__name__}: {error}") from error
         elapsed_ms = (time.perf_counter() - started) * 1000
-        return Analysis(view.width, view.height, faces, elapsed_ms)
+        return Analysis(view.width, view.height, faces, elapsed_ms, self.classifier.expected)
 
     def find_faces(self, gray: Picture) -> tuple[Face, ...]:
         """Faces of a decoded picture uint8 ``(height, width)``, all classified in one batch."""

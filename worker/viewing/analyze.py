@@ -140,7 +140,9 @@ class _Analyzer:
                         if output:
                             output.write(draw(picture, faces, self.threshold))
                         height, width = gray.shape
-                        yield f"#{seconds:.3f}s", Analysis(width, height, faces, elapsed)
+                        expected = self.pipeline.classifier.expected
+                        found = Analysis(width, height, faces, elapsed, expected)
+                        yield f"#{seconds:.3f}s", found
         except ImageLost as lost:
             yield "", lost
 
