@@ -16,6 +16,7 @@ from worker.training.evaluation import (
     expected_calibration_error,
     fit_temperature,
     summary_figures,
+    wilson_interval,
 )
 
 WEIGHTS = PROJECT / "weights" / "custom_net.onnx"
@@ -31,12 +32,26 @@ def test_accuracy_per_class_and_confusion_worked_by_hand() -> None:
     probabilities = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0.6, 0.4, 0], [0.3, 0.7, 0]])
     figures = accuracy_figures(probabilities, np.array([0, 1, 1, 1]), ("a", "b", "c"))
     assert figures["accuracy"] == 0.75
+    assert figures["interval"] == pytest.approx([0.3006, 0.9544], abs=1e-4)
     assert figures["per_class"] == {
         "a": {"accuracy": 1.0, "samples": 1},
         "b": {"accuracy": pytest.approx(2 / 3), "samples": 3},
         "c": {"accuracy": None, "samples": 0},
     }
     assert figures["confusion"] == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("hits", "count", "low", "high"),
+    [
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (8, 10, 0.4902, 0.9433),
+        (2853, 3191, 0.8829, 0.9043),
+    ],
+)
+def test_the_interval_is_wilsons(hits: int, count: int, low: float, high: float) -> None:
+    assert wilson_interval(hits, count) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_calibration_error_worked_by_hand() -> None:
@@ -88,7 +103,7 @@ def test_the_shipped_weights_are_evaluated_on_a_data_set_in_the_ferplus_layout(
     assert measured.correct.mean() == figures["accuracy"]
     assert set(figures) == {
         *("network", "weights", "classes", "samples", "accuracy", "per_class", "confusion", "ece"),
-        *("latency_ms", "parameters"),
+        *("interval", "latency_ms", "parameters"),
     }
     assert figures["network"] == "custom_net"
     assert figures["classes"] == list(EMOTIONS)

@@ -56,7 +56,13 @@ def measure_emotions(options: argparse.Namespace) -> int:
 
     weights = options.weights or config.classification.weights
     with progress_bar() as progress:
-        [measured] = evaluate_emotions(options.data, options.split, [weights], progress)
+        [measured] = evaluate_emotions(
+            options.data,
+            options.split,
+            [weights],
+            progress,
+            expected=config.classification.expected,
+        )
     show_evaluation(measured.figures)
     write_json(options.json, measured.figures)
     if options.plots:

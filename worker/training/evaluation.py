@@ -14,6 +14,7 @@ from rich.progress import Progress
 from worker.analysis.classification import Classifier
 from worker.analysis.cropping import Picture, resize
 from worker.errors import UsageError
+from worker.expected import AS_TRAINED
 from worker.record import EMOTIONS
 from worker.training.dataset import load_split, majority_labels
 
@@ -40,12 +41,14 @@ def evaluate_emotions(
     weights: Sequence[Path],
     progress: Progress,
     classes: Sequence[str] = (),
+    expected: str = AS_TRAINED,
 ) -> list[Measured]:
     """Measure the worker's own classification call on the faces of ``data/split`` that count.
 
     The protocol is the FER+ paper's majority vote (`majority_labels`); with ``classes`` only faces
-    of these count, and probabilities are shared among them. Accuracies and ``ece`` are fractions,
-    latencies milliseconds on one thread, taken in turn where there are several weights. Raises
+    of these count, and probabilities are shared among them; ``expected`` as in the configuration.
+    Accuracies and ``ece`` are fractions, ``interval`` is the 95 % interval of the accuracy,
+    latencies are milliseconds on one thread, taken in turn where there are several weights. Raises
     UsageError for an unusable data set or weights file.
     """
     faces = load_split(data, split)
@@ -56,7 +59,7 @@ def evaluate_emotions(
         raise UsageError(f"{data / split}: no face there has a majority for an emotion")
     measured = []
     crops = list(faces.crops)
-    classifiers = [Classifier(path, classes) for path in weights]
+    classifiers = [Classifier(path, classes, expected=expected) for path in weights]
     latencies = measure_latency(classifiers, crops)
     for path, classifier, latency in zip(weights, classifiers, latencies, strict=True):
         resized = [resize(crop, classifier.input_size) for crop in crops]
@@ -81,6 +84,7 @@ def evaluate_emotions(
             "ece": expected_calibration_error(probabilities, known),
             "latency_ms": latency,
             "parameters": classifier.facts.parameters,
+            **({} if expected == AS_TRAINED else {"expected": expected}),
         }
         correct = probabilities.argmax(axis=1) == known
         measured.append(Measured(figures, probabilities.max(axis=1), correct))
@@ -90,7 +94,8 @@ def evaluate_emotions(
 def accuracy_figures(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], classes: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Accuracy in total, per class (its recall) and as a confusion matrix ``[true][predicted]``.
+    """Accuracy in total with its interval, per class (its recall), and as a confusion matrix
+    ``[true][predicted]``.
 
     ``probabilities``: ``(n, classes)``; ``labels``: ``(n,)``. A class without samples has accuracy
     None.
@@ -98,8 +103,10 @@ def accuracy_figures(
     confusion = np.zeros((len(classes), len(classes)), dtype=int)
     np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
     samples = confusion.sum(axis=1)
+    hits = int(confusion.trace())
     return {
-        "accuracy": float(confusion.trace() / len(labels)),
+        "accuracy": hits / len(labels),
+        "interval": list(wilson_interval(hits, len(labels))),
         "per_class": {
             name: {
                 "accuracy": float(confusion[i, i] / samples[i]) if samples[i] else None,
@@ -109,6 +116,14 @@ def accuracy_figures(
         },
         "confusion": confusion.tolist(),
     }
+
+
+def wilson_interval(hits: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a fraction of which ``hits`` of ``count`` were seen (Wilson 1927)."""
+    z = 1.959964
+    middle = (hits + z * z / 2) / (count + z * z)
+    spread = z / (count + z * z) * math.sqrt(hits * (count - hits) / count + z * z / 4)
+    return max(0.0, middle - spread), min(1.0, middle + spread)
 
 
 def summary_figures(confusion: NDArray[np.integer]) -> dict[str, float]:

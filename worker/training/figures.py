@@ -1,5 +1,6 @@
 """What `evaluate` and `compare` show of their figures: tables and pictures."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,20 @@ from rich.console import Console
 from worker.terminal import show_table
 from worker.training.evaluation import CALIBRATION_BINS, Measured, summary_figures
 
+FEW = 200  # faces: below, the interval is more than ten points wide
+
 
 def show_evaluation(figures: dict[str, Any]) -> None:
     """Totals, then the recall of each class with its row of the confusion matrix."""
     latency = figures["latency_ms"]
     print(
         f"{figures['weights']} ({figures['network']}, {figures['parameters']:,} parameters), "
-        f"{figures['samples']} faces: accuracy {figures['accuracy']:.4f}, calibration error "
+        f"{figures['samples']} faces: accuracy {figures['accuracy']:.4f} (95 % interval "
+        f"{figures['interval'][0]:.4f} to {figures['interval'][1]:.4f}), calibration error "
         f"{figures['ece']:.4f}; one face {latency['batch1']:.2f} ms, "
         f"one of 32 {latency['batch32_per_face']:.2f} ms"
     )
+    _warn_of_few(figures["samples"])
     rows = [
         (name, _or_none(recall["accuracy"]), recall["samples"], *row)
         for (name, recall), row in zip(
@@ -56,6 +61,7 @@ def compare_figures(figures: dict[str, Any]) -> dict[str, Any]:
 
 COMPARED: dict[str, Callable[[dict[str, Any]], str]] = {
     "accuracy": lambda each: _percent(each["accuracy"]),
+    "95 % interval": lambda each: " to ".join(f"{100 * end:.1f}" for end in each["interval"]),
     "mean recall": lambda each: _percent(each["mean_recall"]),
     "macro-F1": lambda each: f"{each['macro_f1']:.3f}",
     "calibration error": lambda each: f"{each['ece']:.3f}",
@@ -67,8 +73,10 @@ COMPARED: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def show_comparison(figures: Sequence[dict[str, Any]]) -> None:
-    """One line a network, the most accurate first, and one an emotion in the data with the recall
-    of each network, as tables that Markdown reads."""
+    """How many faces; one line a network, the most accurate first; and one an emotion in the data
+    with the recall of each network, as tables that Markdown reads."""
+    print(f"{figures[0]['samples']} faces\n")
+    _warn_of_few(figures[0]["samples"])
     names = network_names(figures)
     best = sorted(zip(names, figures, strict=True), key=lambda pair: -pair[1]["accuracy"])
     totals = [[name, *(text(each) for text in COMPARED.values())] for name, each in best]
@@ -104,17 +112,26 @@ def _show_markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
         print("| " + " | ".join(row) + " |")
 
 
-def draw_comparison(figures: Sequence[dict[str, Any]], folder: Path) -> None:
-    """comparison.png in ``folder``, which is made: accuracy against time."""
-    from worker.training.plots import plot_comparison
+def draw_comparison(figures: Sequence[dict[str, Any]], folder: Path, *, peers: bool) -> None:
+    """comparison.png in ``folder``, which is made: accuracy against time; with ``peers`` also of
+    packages of other people, which is fair on FER+ test faces alone."""
+    from worker.training.plots import PEERS, Point, plot_comparison
 
     folder.mkdir(parents=True, exist_ok=True)
-    plot_comparison(
-        network_names(figures),
-        [each["accuracy"] for each in figures],
-        [each["latency_ms"]["batch1"] for each in figures],
-        folder / "comparison.png",
-    )
+    points = [
+        Point(name, each["latency_ms"]["batch1"], each["accuracy"], tuple(each["interval"]))
+        for name, each in zip(network_names(figures), figures, strict=True)
+    ]
+    plot_comparison(points, folder / "comparison.png", PEERS if peers else ())
+
+
+def _warn_of_few(samples: int) -> None:
+    if samples < FEW:
+        print(
+            f"warning: {samples} faces are few: two networks whose 95 % intervals overlap are not "
+            f"told apart by them; label {FEW} or more",
+            file=sys.stderr,
+        )
 
 
 def _or_none(recall: float | None) -> str:
