@@ -16,7 +16,8 @@ from worker.record import FACE_CLASSES, Box
 from worker.terminal import progress_bar
 from worker.training.dataset import face_labels, load_split
 from worker.training.face_evaluation import evaluate_faces, load_pictures, match
-from worker.training.train import TrainOptions, train
+from worker.training.options import TrainOptions
+from worker.training.train import train
 
 
 @pytest.fixture

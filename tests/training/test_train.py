@@ -3,13 +3,13 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from tests.training.toy_faces import NAMES, toy_faces, write_toy_data
 from worker.analysis.classification import Classifier
 from worker.analysis.detection import FACE_WEIGHTS
 from worker.analysis.weights_file import read_weights
@@ -18,12 +18,15 @@ from worker.commands.compare import shipped_weights
 from worker.config import PROJECT
 from worker.errors import UsageError
 from worker.record import EMOTIONS
-from worker.training import train as train_module
+from worker.training import state
 from worker.training.dataset import REPEATS, Faces, repeat_rare
 from worker.training.export import load_network
-from worker.training.train import Progress, TrainOptions, train
+from worker.training.networks import build_network
+from worker.training.options import TrainOptions
+from worker.training.state import begin
+from worker.training.train import Progress, choose_device, train
 
-NAMES = ("happiness", "anger")
+SIZES = ("channels=8,16", "blocks=1,1", "attention=no", "shortcut=convolution")  # quick to train
 WEIGHTS = PROJECT / "weights" / "custom_net.onnx"
 
 
@@ -31,41 +34,21 @@ class InterruptedRunError(Exception):
     pass
 
 
-def toy(seed: int, count: int) -> tuple[np.ndarray, list[str]]:
-    """Faces of two kinds that anything can tell apart: bright above, or bright below."""
-    random = np.random.default_rng(seed)
-    pictures = random.integers(0, 80, (count, 48, 48)).astype(np.uint8)
-    kinds = [NAMES[i % 2] for i in range(count)]
-    for picture, kind in zip(pictures, kinds, strict=True):
-        half = slice(0, 24) if kind == "happiness" else slice(24, 48)
-        picture[half] += 150
-    return pictures, kinds
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    for split, count in (("FER2013Train", 40), ("FER2013Valid", 16)):
-        (folder / split).mkdir()
-        pictures, kinds = toy(count, count)
-        lines = []
-        for i, (picture, kind) in enumerate(zip(pictures, kinds, strict=True)):
-            cv2.imwrite(str(folder / split / f"{i}.png"), picture)
-            votes = [0] * 10
-            votes[EMOTIONS.index(kind)] = 10
-            lines.append(f'{i}.png,"(0, 0, 48, 48)",{",".join(map(str, votes))}')
-        (folder / split / "label.csv").write_text("\n".join(lines) + "\n")
-    return folder
+    return write_toy_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(autouse=True)
 def quick_average(monkeypatch: pytest.MonkeyPatch) -> None:
     # The running average needs hundreds of steps to catch up; a toy run has a dozen.
-    monkeypatch.setattr(train_module, "AVERAGE_DECAY", 0.5)
+    monkeypatch.setattr(state, "AVERAGE_DECAY", 0.5)
 
 
 def options(data: Path, output: Path, epochs: int = 3) -> TrainOptions:
-    return TrainOptions("custom_net", (data,), output, epochs=epochs, batch_size=8, threads=1)
+    return TrainOptions(
+        "emotion_net", (data,), output, epochs=epochs, batch_size=8, threads=1, sizes=SIZES
+    )
 
 
 def test_the_loss_falls_and_the_weights_name_what_they_were_trained_on(
@@ -74,16 +57,16 @@ def test_the_loss_falls_and_the_weights_name_what_they_were_trained_on(
     losses: dict[int, float] = {}
 
     def report(progress: Progress) -> None:
-        if progress.accuracy is None:
+        if progress.loss is not None:
             losses[progress.epoch] = progress.loss
 
     facts = train(options(data, tmp_path / "w.onnx", epochs=8), report)
     assert losses[8] < losses[1] / 2
     assert facts.validation_accuracy > 0.9
-    assert "--network custom_net" in facts.recipe
+    assert "--network emotion_net" in facts.recipe
     assert sorted(path.name for path in tmp_path.iterdir()) == ["w.onnx", "w.png"]
     assert cv2.imread(str(tmp_path / "w.png")) is not None
-    pictures, kinds = toy(99, 20)
+    pictures, kinds = toy_faces(99, 20)
     classifier = Classifier(tmp_path / "w.onnx")
     named = [EMOTIONS[i] for i in classifier.classify(pictures).argmax(axis=1)]
     assert np.mean([a == b for a, b in zip(named, kinds, strict=True)]) > 0.9
@@ -123,10 +106,10 @@ def test_the_checkpoint_of_another_run_is_not_taken(data: Path, tmp_path: Path) 
 def test_too_little_data_and_unknown_networks_are_refused(data: Path, tmp_path: Path) -> None:
     def run(network: str, batch_size: int) -> None:
         out = tmp_path / "w.onnx"
-        train(TrainOptions(network, (data,), out, batch_size=batch_size), lambda progress: None)
+        train(TrainOptions(network, (data,), out, batch_size=batch_size), print)
 
     with pytest.raises(UsageError, match="too little to train on: 40 faces"):
-        run("custom_net", 64)
+        run("emotion_net", 64)
     with pytest.raises(UsageError, match="unknown network 'deep_net'; known: custom_net"):
         run("deep_net", 8)
 
@@ -135,24 +118,19 @@ def test_the_commands_train_and_evaluate_from_one_to_the_other(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights, figures = tmp_path / "w.onnx", tmp_path / "figures.json"
-    train_flags = [
-        "--network",
-        "custom_net",
-        "--epochs",
-        "1",
-        "--batch-size",
-        "8",
-        "--output",
-        str(weights),
-    ]
-    assert main(["train", "--data", str(data), *train_flags]) == 0
+    flags = ["--epochs", "1", "--batch-size", "8", "--output", str(weights), "--sizes", *SIZES]
+    assert main(["train", "--data", str(data), *flags]) == 0
     assert "epoch 1/1: loss" in capsys.readouterr().out
     split = ["--split", "FER2013Valid", "--weights", str(weights), "--json", str(figures)]
     assert main(["evaluate", "emotions", "--data", str(data), *split]) == 0
     written = json.loads(figures.read_text())
-    assert (written["network"], written["samples"]) == ("custom_net", 16)
-    lines = capsys.readouterr().out.splitlines()
-    assert "16 faces: accuracy" in lines[0]
+    assert (written["network"], written["samples"]) == ("emotion_net", 16)
+    low, high = written["interval"]
+    assert 0 <= low <= written["accuracy"] <= high <= 1
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert f"16 faces: accuracy {written['accuracy']:.4f} (95 % interval {low:.4f}" in lines[0]
+    assert "warning: 16 faces are few" in printed.err
     assert [line.split("\t")[0] for line in lines[2:]] == list(EMOTIONS)
 
     plots = tmp_path / "plots"
@@ -161,7 +139,10 @@ def test_the_commands_train_and_evaluate_from_one_to_the_other(
     compared = json.loads(figures.read_text())
     assert [each["weights"] for each in compared] == [str(weights), str(WEIGHTS)]
     assert compared[0]["bytes"] == weights.stat().st_size
-    assert "| custom_net | " in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert printed.out.startswith("16 faces\n\n| weights | accuracy | 95 % interval |")
+    assert "| custom_net | " in printed.out
+    assert "label 200 or more" in printed.err
     nowhere = ["--weights", str(weights), "--json", str(tmp_path / "none" / "figures.json")]
     assert main(["compare", "--data", str(data), "--split", "FER2013Valid", *nowhere]) == 1
     assert "figures.json cannot be written" in capsys.readouterr().err
@@ -177,21 +158,22 @@ def test_all_shipped_networks_that_know_emotions_are_compared() -> None:
         assert read_weights(weights)[1].classes == EMOTIONS
 
 
-def test_a_run_can_begin_with_weights_and_learn_from_a_teacher(data: Path, tmp_path: Path) -> None:
+def test_a_run_can_begin_with_weights(data: Path, tmp_path: Path) -> None:
     first = tmp_path / "first.onnx"
     taught_facts = train(options(data, first, epochs=8), lambda progress: None)
     assert taught_facts.validation_accuracy > 0.9
     still = replace(options(data, tmp_path / "w.onnx", epochs=1), learning_rate=1e-9)
-    facts = train(replace(still, initial=first), lambda progress: None)
+    facts = train(replace(still, init=first, sizes=()), lambda progress: None)
     assert facts.validation_accuracy == taught_facts.validation_accuracy
     assert f"--init {first}" in facts.recipe
 
-    with pytest.raises(UsageError, match=r"--init .* is a custom_net"):
-        train(replace(still, initial=first, network="emotion_net_small"), lambda progress: None)
+    with pytest.raises(UsageError, match=r"--init .* is a emotion_net for"):
+        train(replace(still, init=first, network="emotion_net_small"), lambda progress: None)
 
 
 def test_a_file_with_other_convolutions_is_no_beginning(data: Path, tmp_path: Path) -> None:
-    run = replace(options(data, tmp_path / "w.onnx", epochs=1), network="vgg_net", side=16)
+    plain = options(data, tmp_path / "w.onnx", epochs=1)
+    run = replace(plain, network="vgg_net", side=16, sizes=())
     for name, content, says in (
         ("none.pth", None, "no readable file of weights"),
         ("junk.pth", b"junk", "no readable file of weights"),
@@ -204,60 +186,111 @@ def test_a_file_with_other_convolutions_is_no_beginning(data: Path, tmp_path: Pa
         elif content is not None:
             torch.save(content, path)
         with pytest.raises(UsageError, match=f"(?s)--init .*{name}.*{says}"):
-            train(replace(run, initial=path), lambda progress: None)
+            train(replace(run, init=path), lambda progress: None)
 
 
-def test_half_of_the_lesson_is_the_teachers_opinion() -> None:
-    class Sure(torch.nn.Module):
-        def forward(self, faces: torch.Tensor) -> torch.Tensor:
-            assert faces.shape[1:] == (1, 6, 6)
-            return torch.tensor([[0.0, 100.0]]).repeat(len(faces), 1)
+def test_a_pupil_learns_from_stored_views_and_goes_on_where_it_was_interrupted(
+    data: Path, tmp_path: Path
+) -> None:
+    teacher = tmp_path / "teacher.onnx"
+    train(options(data, teacher, epochs=8), lambda progress: None)
+    (tmp_path / "one").mkdir()
+    pupil = replace(
+        options(data, tmp_path / "one" / "w.onnx", epochs=4), teacher=(teacher,), views=2
+    )
+    notes: list[str] = []
+    facts = train(pupil, lambda progress: notes.append(progress.note))
+    assert [note for note in notes if note] == notes[:1]
+    assert "2 of 2 views of 40 faces are to be made" in notes[0]
+    assert f"--teacher {teacher} --views 2" in facts.recipe
+    [folder] = (path for path in (tmp_path / "one").iterdir() if path.is_dir())
+    assert sorted(path.name for path in folder.iterdir()) == ["000.npy", "001.npy"]
 
-    teacher = train_module.Teacher(Sure(), side=6)
-    lesson = teacher.mix(torch.zeros(1, 1, 4, 4), torch.tensor([[1.0, 0.0]]))
-    assert lesson.tolist() == [[0.5, 0.5]]
+    def interrupt(progress: Progress) -> None:
+        if progress.epoch == 2 and progress.loss is None and not progress.note:
+            raise InterruptedRunError  # while the teachers look at the second view
+
+    (tmp_path / "two").mkdir()
+    resumed = replace(pupil, output=tmp_path / "two" / "w.onnx")
+    with pytest.raises(InterruptedRunError):
+        train(resumed, interrupt)
+    train(resumed, lambda progress: None)
+    first, second = (load_network(run.output)[0].state_dict() for run in (pupil, resumed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_teacher_of_other_classes_is_refused(data: Path, tmp_path: Path) -> None:
-    wrong = replace(options(data, tmp_path / "w.onnx"), teacher=FACE_WEIGHTS)
+def test_teachers_that_are_asked_anew_each_time_need_no_views(data: Path, tmp_path: Path) -> None:
+    weights = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
+    for seed, path in enumerate(weights):
+        train(replace(options(data, path, epochs=1), seed=seed), lambda progress: None)
+    run = replace(options(data, tmp_path / "w.onnx", epochs=8), teacher=tuple(weights), mixup=0.2)
+    facts = train(run, lambda progress: None)
+    assert facts.validation_accuracy > 0.5
+    assert f"--teacher {weights[0]} {weights[1]} --mixup 0.2" in facts.recipe
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_a_teacher_of_other_classes_and_views_without_one_are_refused(
+    data: Path, tmp_path: Path
+) -> None:
+    run = options(data, tmp_path / "w.onnx")
     with pytest.raises(UsageError, match="knows other classes"):
-        train(wrong, lambda progress: None)
+        train(replace(run, teacher=(FACE_WEIGHTS,)), lambda progress: None)
+    with pytest.raises(UsageError, match="--views keeps what teachers say: name one"):
+        train(replace(run, views=3), lambda progress: None)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused_and_auto_takes_the_cpu() -> None:
+    with pytest.raises(UsageError, match="--device cuda: torch finds no CUDA device"):
+        choose_device("cuda")
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+
+
+def test_decay_pulls_at_weights_and_never_at_norms_and_biases() -> None:
+    network = build_network("emotion_net", 8, {"channels": [8], "blocks": [1]})
+    run = TrainOptions("emotion_net", (), Path("w.onnx"), weight_decay=0.01)
+    decayed, rest = begin(network, run, 10, torch.device("cpu")).optimizer.param_groups
+    assert (decayed["weight_decay"], rest["weight_decay"]) == (0.01, 0)
+    assert {each.ndim for each in decayed["params"]} == {2, 4}
+    assert {each.ndim for each in rest["params"]} == {1}
+    assert len(decayed["params"]) + len(rest["params"]) == len(list(network.parameters()))
+
+
+def test_the_sizes_of_a_network_are_flags_and_facts_of_its_file(data: Path, tmp_path: Path) -> None:
+    run = options(data, tmp_path / "w.onnx", epochs=1)
+    facts = train(run, lambda progress: None)
+    assert facts.sizes["channels"] == [8, 16]
+    assert facts.sizes["attention"] is False
+    assert "--sizes channels=8,16 blocks=1,1 attention=no shortcut=convolution" in facts.recipe
+    assert facts.class_shares == {name: 0.5 if name in NAMES else 0 for name in EMOTIONS}
+    again = replace(run, init=run.output, sizes=(), output=tmp_path / "again.onnx")
+    assert train(again, lambda progress: None).sizes == facts.sizes
 
 
 def test_a_training_can_begin_on_small_pictures(data: Path, tmp_path: Path) -> None:
-    small = replace(options(data, tmp_path / "small.onnx", epochs=1), network="vgg_net", side=16)
+    small = replace(options(data, tmp_path / "small.onnx", epochs=1), side=16)
     facts = train(small, lambda progress: None)
     assert facts.input_size == 16
     assert "--side 16" in facts.recipe
-    whole = replace(
-        small, side=32, initial=small.output, output=tmp_path / "w.onnx", learning_rate=1e-9
-    )
+    whole = replace(small, side=32, init=small.output, sizes=(), output=tmp_path / "w.onnx")
     assert train(whole, lambda progress: None).input_size == 32
     with pytest.raises(UsageError, match="--side 16: custom_net takes no such pictures"):
-        train(replace(small, network="custom_net"), lambda progress: None)
+        train(replace(small, network="custom_net", sizes=()), lambda progress: None)
 
 
-def test_dropout_and_mirroring_are_chosen_by_flags(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[float] = []
-    start = train_module._start
+def test_dropout_and_mirroring_are_chosen_by_flags(data: Path, tmp_path: Path) -> None:
+    def losses(run: TrainOptions) -> list[float | None]:
+        told: list[float | None] = []
+        train(run, lambda progress: told.append(progress.loss))
+        return told
 
-    def watch(network: torch.nn.Module, *rest: Any, **named: Any) -> Any:
-        layers = network.modules()
-        seen.extend(each.p for each in layers if isinstance(each, torch.nn.Dropout))
-        return start(network, *rest, **named)
-
-    monkeypatch.setattr(train_module, "_start", watch)
     run = options(data, tmp_path / "w.onnx", epochs=1)
-    train(run, lambda progress: None)
-    assert seen == [0.3] * 3
-    seen.clear()
-    facts = train(replace(run, dropout=0.0, mirrored=True), lambda progress: None)
-    assert seen == [0.0] * 3
+    assert losses(run) != losses(replace(run, dropout=0.0, mirrored=True))
+    facts = read_weights(run.output)[1]
     assert facts.mirrored
-    assert "--dropout 0 --mirrored" in facts.recipe
-    assert read_weights(run.output)[1].mirrored
+    assert "--dropout 0" in facts.recipe
+    assert "--mirrored" in facts.recipe
 
 
 def test_rare_emotions_are_shown_more_often() -> None:

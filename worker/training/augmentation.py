@@ -1,4 +1,9 @@
-"""Random changes to a batch of training faces: what real detections vary in, the label does not."""
+"""Random changes to a batch of training faces: what real detections vary in, the label does not.
+
+All of them draw from torch's global random state, so that ``torch.manual_seed`` makes them
+repeatable, and work on the device that the faces are on. Faces are float32 ``(n, 1, side, side)``
+in gray levels 0..255, before and after.
+"""
 
 import math
 
@@ -10,55 +15,75 @@ ROTATION = 20.0  # degrees, either way
 SCALE = 0.18  # fraction, either way
 SHIFT = 0.10  # fraction of the side, either way
 GAMMA = 0.4  # natural logarithm of the exponent, either way
-ERASE_PROBABILITY = 0.4
+ERASE_PROBABILITY = 0.3
 ERASE_SIDE = (0.1, 0.4)  # fraction of the side
 
 
 def augment(faces: Tensor) -> Tensor:
-    """Mirror, rotate, scale, shift, relight and partly erase faces, each differently.
+    """Mirror, rotate, scale, shift and relight faces, each differently.
 
-    ``faces``: float32 ``(n, 1, side, side)`` in gray levels 0..255; the result likewise. Uses
-    torch's global random state, so that ``torch.manual_seed`` makes it repeatable. Brightness and
-    contrast are left alone: the per-face normalisation takes them out again.
+    Brightness and contrast are left alone: the per-face normalisation takes them out again.
     """
+    matrices = _random_affine(len(faces), faces.device)
     moved = functional.grid_sample(
         faces,
-        functional.affine_grid(_random_affine(len(faces)), list(faces.shape), align_corners=False),
+        functional.affine_grid(matrices, list(faces.shape), align_corners=False),
         padding_mode="border",
         align_corners=False,
     )
-    exponent = torch.exp(_uniform(len(faces), GAMMA)).view(-1, 1, 1, 1)
-    return _erase(255 * (moved / 255).clamp(min=0) ** exponent)
+    exponent = torch.exp(_uniform(len(faces), GAMMA, faces.device)).view(-1, 1, 1, 1)
+    return 255 * (moved / 255).clamp(0, 1) ** exponent
 
 
-def _random_affine(count: int) -> Tensor:
+def mirror(faces: Tensor) -> Tensor:
+    """Mirror about half of the faces."""
+    chosen = torch.rand(len(faces), 1, 1, 1, device=faces.device) < 0.5
+    return torch.where(chosen, faces.flip(3), faces)
+
+
+def erase(faces: Tensor) -> Tensor:
+    """Cover a random rectangle of some faces with that face's mean gray.
+
+    Done after a teacher has looked: a pupil that sees less learns what the teacher saw.
+    """
+    count, _, side, _ = faces.shape
+    low, high = ERASE_SIDE
+    device = faces.device
+    sizes = (low + (high - low) * torch.rand(2, count, 1, device=device)) * side
+    starts = torch.rand(2, count, 1, device=device) * (side - sizes)
+    pixels = torch.arange(side, device=device)
+    inside = (pixels >= starts) & (pixels < starts + sizes)
+    chosen = torch.rand(count, 1, 1, device=device) < ERASE_PROBABILITY
+    covered = inside[0].unsqueeze(2) & inside[1].unsqueeze(1) & chosen
+    return torch.where(covered.unsqueeze(1), faces.mean(dim=(1, 2, 3), keepdim=True), faces)
+
+
+def mix_up(inputs: Tensor, targets: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """Blend each input and its target with another one of the batch (Zhang et al. 2018).
+
+    ``inputs`` ``(n, …)``, ``targets`` ``(n, classes)``; the share of the first is drawn from
+    Beta(strength, strength), one for the batch.
+    """
+    share = float(torch.distributions.Beta(strength, strength).sample())
+    other = torch.randperm(len(inputs), device=inputs.device)
+    return torch.lerp(inputs[other], inputs, share), torch.lerp(targets[other], targets, share)
+
+
+def _random_affine(count: int, device: torch.device) -> Tensor:
     """Affine matrices ``(count, 2, 3)`` in the coordinates of ``affine_grid`` (the side is 2)."""
-    angle = _uniform(count, ROTATION) * math.pi / 180
-    scale = 1 + _uniform(count, SCALE)
-    mirror = torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
+    angle = _uniform(count, ROTATION, device) * math.pi / 180
+    scale = 1 + _uniform(count, SCALE, device)
+    mirrored = torch.where(torch.rand(count, device=device) < 0.5, -1.0, 1.0)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-    shift_x, shift_y = _uniform(count, 2 * SHIFT), _uniform(count, 2 * SHIFT)
+    shift_x, shift_y = (_uniform(count, 2 * SHIFT, device) for _ in range(2))
     return torch.stack(
         [
-            torch.stack([mirror * cos, -sin, shift_x], dim=1),
-            torch.stack([mirror * sin, cos, shift_y], dim=1),
+            torch.stack([mirrored * cos, -sin, shift_x], dim=1),
+            torch.stack([mirrored * sin, cos, shift_y], dim=1),
         ],
         dim=1,
     )
 
 
-def _erase(faces: Tensor) -> Tensor:
-    """Cover a random rectangle of some faces with that face's mean gray."""
-    count, _, side, _ = faces.shape
-    low, high = ERASE_SIDE
-    sizes = (low + (high - low) * torch.rand(2, count, 1)) * side
-    starts = torch.rand(2, count, 1) * (side - sizes)
-    pixels = torch.arange(side)
-    inside = (pixels >= starts) & (pixels < starts + sizes)
-    chosen = torch.rand(count, 1, 1) < ERASE_PROBABILITY
-    covered = inside[0].unsqueeze(2) & inside[1].unsqueeze(1) & chosen
-    return torch.where(covered.unsqueeze(1), faces.mean(dim=(1, 2, 3), keepdim=True), faces)
-
-
-def _uniform(count: int, bound: float) -> Tensor:
-    return (torch.rand(count) * 2 - 1) * bound
+def _uniform(count: int, bound: float, device: torch.device) -> Tensor:
+    return (torch.rand(count, device=device) * 2 - 1) * bound
