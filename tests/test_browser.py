@@ -18,12 +18,15 @@ from tests.photographs import SAMPLES, encode
 from tests.processes import run_worker, start
 from worker.config import PROJECT
 from worker.database.kept_images import KeptImages
+from worker.demo_server.app import create_app
+from worker.demo_server.image_queue import MemoryQueue
 from worker.record import Record
 from worker.training.label import Ballot
 from worker.viewing.live import show_on_page
 from worker.viewing.report import render
 from worker.viewing.thumbnails import thumbnails
 from worker.viewing.totals import count_records
+from worker.web import WebServer
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="the pages in a browser: python -m pip install playwright"
@@ -257,3 +260,36 @@ def test_the_live_page_shows_its_picture(
             window.page.wait_for_timeout(100)
         assert window.page.evaluate("document.images[0].naturalWidth") == 160
     assert window.complaints == []
+
+
+def test_a_page_from_elsewhere_takes_no_lease_and_reads_nothing(window: Window) -> None:
+    # Given
+    queue = MemoryQueue()
+    queue.add(SAMPLES["astronaut.jpg"], "a.jpg", "image/jpeg")
+
+    def foreign(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/html")])
+        return [
+            f"<img src='{server.url}/image'><script src='{server.url}/results'></script>".encode()
+        ]
+
+    with WebServer(create_app(queue)) as server, WebServer(foreign) as elsewhere:
+        # When it is opened under another site's name, and asks in every way it has
+        window.page.goto(elsewhere.url.replace("127.0.0.1", "localhost"))
+        outcomes = window.page.evaluate(
+            """async (url) => {
+              const ask = (path, options) => fetch(url + path, options).then(
+                async (answer) => `${answer.status} ${await answer.text()}`, () => "refused");
+              return [
+                await ask("/results"), await ask("/image"),
+                await ask("/image", {mode: "no-cors"}),
+                await ask("/threshold", {method: "PUT", body: '{"threshold": 1}'}),
+              ];
+            }""",
+            server.url,
+        )
+        # Then
+        assert window.page.evaluate("document.images[0].naturalWidth") == 0
+    assert outcomes in (["refused"] * 4, [*["refused"] * 2, "0 ", "refused"])
+    assert queue.counts() == {"waiting": 1, "leased": 0, "done": 0}
+    assert queue.threshold != 1

@@ -116,3 +116,9 @@ def face_entry(face_id: int, face: Face, threshold: float) -> Record:
         "bbox": [str(v) for v in (box.x1, box.y1, box.x2, box.y2)],
         "confidence": round(face.confidence, 2),
     }
+
+
+def ranked_emotions(face: Record) -> list[tuple[str, float]]:
+    """The emotions of a stored face with their probabilities, the surest first."""
+    named = [(name, face[name]) for name in EMOTIONS if name in face]
+    return sorted(named, key=lambda pair: -pair[1])

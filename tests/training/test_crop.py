@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.photographs import ASTRONAUT_FACE, SAMPLES, encode, overlap, picture
-from tests.processes import run_worker
+from tests.processes import Call
 from worker.analysis.cropping import crop_face
 from worker.analysis.sources import find_files
 from worker.config import Config
@@ -75,10 +75,12 @@ def test_a_copy_is_near_and_a_stranger_is_not() -> None:
     assert (difference_hash(face) ^ difference_hash(other)).bit_count() > 3 * NEAR
 
 
-def test_bad_images_are_named_and_the_rest_is_done(source: Path, tmp_path: Path) -> None:
+def test_bad_images_are_named_and_the_rest_is_done(
+    source: Path, tmp_path: Path, call: Call
+) -> None:
     (source / "a-page.png").write_text("<html>")
     (source / "b-\udcff.png").write_bytes(b"")
-    done = run_worker(tmp_path, "crop", "source", "--output", "faces")
+    done = call("crop", "source", "--output", "faces")
     assert done.returncode == 1
     assert "source/a-page.png: its 6 bytes do not decode" in done.stderr
     assert "1 new faces of 3 images, 0 near-duplicates left out, 2 images" in done.stdout

@@ -13,7 +13,7 @@ import requests
 from flask.testing import FlaskClient
 
 from tests.photographs import encode
-from tests.processes import run_worker, start
+from tests.processes import Call, start
 from worker.errors import Stop, UsageError
 from worker.training.dataset import load_split, majority_labels
 from worker.training.label import LABEL_NAMES, Ballot, create_app
@@ -245,10 +245,10 @@ def test_files_of_others_are_refused_and_left_alone(
     assert (folder / name).read_text() == content
 
 
-def test_a_folder_without_faces_is_said(tmp_path: Path) -> None:
+def test_a_folder_without_faces_is_said(tmp_path: Path, call: Call) -> None:
     with pytest.raises(UsageError, match="there is no face in it"):
         Ballot(tmp_path)
-    done = run_worker(tmp_path, "label", "nowhere")
+    done = call("label", "nowhere")
     assert done.returncode == 2
     assert "nowhere: there is no face in it" in done.stderr
 

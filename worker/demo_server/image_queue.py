@@ -1,9 +1,9 @@
 """The reference server's queue of images: what it promises, and the one that is kept in memory.
 
-- An image is given to one worker at a time, under a lease. Where the lease runs out without a
+- An image is given to one worker at a time, under a lease. If the lease runs out without a
   result, the image is given out again, behind those that wait by then: one which kills its workers
   holds up nobody.
-- A task has one result: the first record under its id, also where its lease ran out or was handed
+- A task has one result: the first record under its id, also if its lease ran out or was handed
   on. Nothing else ends a lease early.
 """
 
@@ -21,7 +21,7 @@ DEFAULT_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class QueuedImage:
-    """An image and what goes with it. ``threshold`` is 0..1, or None where the server's holds."""
+    """An image and what goes with it. ``threshold`` is 0..1, or None if the server's holds."""
 
     task_id: str
     file_name: str
@@ -34,7 +34,7 @@ class ImageQueue(ABC):
     """What the server needs of a queue; each call may come from any thread.
 
     ``threshold`` (0..1) is the one in force; it may be set at any time. A queue that stands on
-    another program raises RetryLater from each call where that one cannot serve.
+    another program raises RetryLater from each call when that one cannot serve.
     """
 
     threshold: float
@@ -55,13 +55,13 @@ class ImageQueue(ABC):
 
     @abstractmethod
     def lease(self, known: Collection[str] = ()) -> QueuedImage | None:
-        """Hand out the next image whose task id is not in ``known``; None where none waits."""
+        """Hand out the next image whose task id is not in ``known``; None if none waits."""
 
     @abstractmethod
     def finish(self, task_id: str, record: str) -> bool:
         """Keep a task's record (JSON text) and forget the image, whoever holds its lease.
 
-        Returns False, and keeps nothing, where the task has a record already. Raises KeyError for
+        Returns False, and keeps nothing, if the task has a record already. Raises KeyError for
         a task that never was in this queue.
         """
 

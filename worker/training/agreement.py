@@ -9,7 +9,7 @@ Votes = Mapping[str, Mapping[str, str]]  # labeller -> face -> label
 
 def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
     """Cohen's kappa of two labellers, given the two labels of each face; 1: always agree, 0: as
-    often as by chance. None where it is not defined: no face, or only one label in use.
+    often as by chance. None if it is not defined: no face, or only one label in use.
 
     kappa = (p_o - p_e) / (1 - p_e): p_o the share of faces with equal labels, p_e the sum over the
     labels of the product of their two shares (J. Cohen, "A coefficient of agreement for nominal
@@ -27,7 +27,7 @@ def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
 
 def fleiss_kappa(labels: Sequence[Sequence[str]]) -> float | None:
     """Fleiss' kappa of n labellers, given the n labels of each face (n the same, at least 2). None
-    where it is not defined: no face, or only one label in use.
+    if it is not defined: no face, or only one label in use.
 
     kappa = (P - P_e) / (1 - P_e): P the mean over the faces of the share of agreeing pairs of
     labellers, P_e the sum of the squared shares of the labels (J. L. Fleiss, "Measuring nominal

@@ -47,7 +47,7 @@ def crop_faces(
     A crop is named after its pixels: the same image given again changes nothing, and votes stay
     with their face. What is left out is a crop that differs little from one that is there already.
     An image that cannot be read is noted, and the next one follows. Raises UsageError for a
-    crops.csv that is none, Stop where the folder cannot be written to.
+    crops.csv that is none, Stop if the folder cannot be written to.
     """
     rows = _read_table(output / TABLE)
     seen = [difference_hash(_read_crop(output / name)) for name in rows]
@@ -77,7 +77,7 @@ def crop_faces(
             done.images += 1
             advance()
     finally:
-        # Also where a person or a full disk ended it: what is written is listed.
+        # Also if a person or a full disk ended it: what is written is listed.
         if rows:
             _write_table(output / TABLE, rows.values())
     return done
@@ -118,7 +118,7 @@ def _read_crop(path: Path) -> Picture:
 
 
 def _read_table(path: Path) -> dict[str, tuple[str, ...]]:
-    """The lines of crops.csv by file; none where there is no such file."""
+    """The lines of crops.csv by file; none if there is no such file."""
     if not path.exists():
         return {}
     # Names of files are any bytes: they come back as they were.

@@ -44,7 +44,7 @@ class Ballot:
     ``faces``: names of PNG files. A labeller has one vote on a face: the latest.
 
     Raises UsageError for a folder without faces, one that another process has, or files there that
-    are not ours; Stop where it cannot be written to.
+    are not ours; Stop if it cannot be written to.
     """
 
     def __init__(self, folder: Path, *, now: Callable[[], str] = utc_now) -> None:
@@ -84,12 +84,12 @@ class Ballot:
         self._lock.release()
 
     def vote(self, labeller: str, face: str, label: str) -> None:
-        """Keep a vote; it is on disk when this returns. Raises Stop where it could not be kept."""
+        """Keep a vote; it is on disk when this returns. Raises Stop if it could not be kept."""
         with self._mutex:
             self._append(face, labeller, label)
 
     def undo(self, labeller: str) -> str | None:
-        """Take back a labeller's latest vote; returns its face, None where there is no vote left.
+        """Take back a labeller's latest vote; returns its face, None if there is no vote left.
 
         Raises as `vote` does.
         """
@@ -102,7 +102,7 @@ class Ballot:
             return face
 
     def next_face(self, labeller: str) -> str | None:
-        """The first face on which the labeller has no vote; None where there is none left."""
+        """The first face on which the labeller has no vote; None if there is none left."""
         with self._mutex:
             cast = self._votes.get(labeller, {})
             return next((face for face in self.faces if face not in cast), None)
@@ -159,7 +159,7 @@ class Ballot:
     def _write_labels(self) -> None:
         """label.csv: the faces with votes, ten counts each.
 
-        FER+ drops single votes as noise, and had ten people. Where fewer have seen a face, each of
+        FER+ drops single votes as noise, and had ten people. If fewer have seen a face, each of
         them counts as several, so that they are about ten again: one person's word is enough to
         train on, and two who disagree leave no majority.
         """
@@ -249,7 +249,7 @@ def _object() -> dict[str, Any]:
 
 
 def _labeller(name: object) -> str:
-    """A labeller's name as it is kept; ends the request where it is none."""
+    """A labeller's name as it is kept; ends the request if it is none."""
     if not isinstance(name, str) or not 0 < len(name.strip()) <= LONGEST_NAME:
         abort(422, f"a labeller's name has 1 to {LONGEST_NAME} characters")
     if not name.isprintable():

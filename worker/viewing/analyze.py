@@ -69,7 +69,7 @@ def analyze_files(
 
 def place_copies(sources: Sequence[Source], folder: Path) -> list[Path]:
     """Where the annotated copy of each source goes in ``folder``: no two to the same place, also
-    where upper and lower case are one; with a suffix that can be written, and no name too long.
+    if upper and lower case are one; with a suffix that can be written, and no name too long.
 
     Raises UsageError if a copy would replace one of the sources.
     """

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 
 from worker.analysis.cropping import Picture
-from worker.record import Box, Face, face_entry
-from worker.viewing.results import emotions
+from worker.record import Box, Face, face_entry, ranked_emotions
 
 COLOR, INK = (64, 220, 64), (0, 0, 0)  # blue, green, red
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -19,7 +18,7 @@ def draw(picture: Picture, faces: Iterable[Face], threshold: float) -> Picture:
     faces = tuple(faces)
     taken = [face.box for face in faces]
     for number, face in enumerate(faces, 1):
-        found = emotions(face_entry(number, face, threshold))
+        found = ranked_emotions(face_entry(number, face, threshold))
         first, *others = [f"{name} {value:.2f}" for name, value in found] or ["-"]
         mark(picture, face.box, [f"{number} {first}", *others], taken)
     return picture
@@ -39,7 +38,7 @@ def mark(picture: Picture, box: Box, lines: Sequence[str], taken: list[Box]) -> 
         for x, y in corners
         if 0 <= x <= across - width and 0 <= y <= down - height
     ]
-    lowest = Box(left, max(0, down - height), left + width, down)  # where there is no room
+    lowest = Box(left, max(0, down - height), left + width, down)  # if there is no room
     bar = min(bars, key=lambda bar: sum(_shared(bar, other) for other in taken), default=lowest)
     taken.append(bar)
     cv2.rectangle(picture, (box.x1, box.y1), (box.x2, box.y2), COLOR, max(2, round(2 * size)))

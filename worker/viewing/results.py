@@ -14,7 +14,7 @@ from tinydb.queries import QueryLike
 
 from worker.database import read_records, rotated_files
 from worker.errors import DatabaseUnusable, UsageError
-from worker.record import EMOTIONS, Record
+from worker.record import EMOTIONS, Record, ranked_emotions
 from worker.terminal import safe
 
 
@@ -160,12 +160,6 @@ def counts(records: Iterable[Record]) -> dict[str, int]:
     return found
 
 
-def emotions(face: dict[str, Any]) -> list[tuple[str, float]]:
-    """The emotions of a stored face with their probabilities, the surest first."""
-    named = [(name, face[name]) for name in EMOTIONS if name in face]
-    return sorted(named, key=lambda pair: -pair[1])
-
-
 def emotions_text(face: dict[str, Any]) -> str:
-    """The same for a person, such as ``anger 0.70, neutral 0.21``; ``-`` if none was reached."""
-    return ", ".join(f"{name} {value:.2f}" for name, value in emotions(face)) or "-"
+    """A stored face for a person, such as ``anger 0.70, neutral 0.21``; ``-`` if it has none."""
+    return ", ".join(f"{name} {value:.2f}" for name, value in ranked_emotions(face)) or "-"

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.record import EMOTIONS, Record
+from worker.record import EMOTIONS, Record, ranked_emotions
 from worker.terminal import safe
-from worker.viewing.results import emotions, parse_time
+from worker.viewing.results import parse_time
 
 LATEST = 50
 MOST_FACES = 20  # an image with more counts as one with this many
@@ -81,7 +81,7 @@ class Totals:
         if seconds is not None:
             self.times.append(seconds)
         for face in record["faces"]:
-            named = [pair for pair in emotions(face) if self._is_number(pair[1])]
+            named = [pair for pair in ranked_emotions(face) if self._is_number(pair[1])]
             for _, value in named:
                 self.probabilities[min(max(round(100 * value), 0), 100)] += 1
             top = named[0][0] if named else NO_EMOTION

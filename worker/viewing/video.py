@@ -18,7 +18,7 @@ from worker.errors import ImageLost, Stop, UsageError
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when it is first used
 
-USUAL_RATE = 25.0  # frames a second, where a source does not say or says nonsense
+USUAL_RATE = 25.0  # frames a second, if a source does not say or says nonsense
 
 
 class Video:
@@ -26,7 +26,7 @@ class Video:
 
     ``rate``: frames a second. ``length``: seconds, None for a camera or a stream without an end.
 
-    Raises ImageLost: ``not_a_video`` where it does not open or holds no frame, ``too_many_pixels``.
+    Raises ImageLost: ``not_a_video`` if it does not open or holds no frame, ``too_many_pixels``.
     """
 
     def __init__(self, source: Path | str | int, max_pixels: int) -> None:
@@ -64,7 +64,7 @@ class Video:
     def frames(self, every: float = 0) -> Generator[tuple[float, Picture], None, None]:
         """Time and picture of each frame, or of the first one in each ``every`` seconds.
 
-        Raises ImageLost, after the last one, where there is none (``not_a_video``) or the file ends
+        Raises ImageLost, after the last one, if there is none (``not_a_video``) or the file ends
         long before the length that it states (``cut_short``).
         """
         number, due, seconds = 0, 0.0, 0.0
@@ -86,7 +86,7 @@ class Video:
             )
 
     def expected(self, every: float) -> int:
-        """About how many frames `frames` will give; 1 where that is not known."""
+        """About how many frames `frames` will give; 1 if that is not known."""
         return max(1, math.ceil((self.length or 0) / max(every, 1 / self.rate)))
 
 
@@ -94,7 +94,7 @@ class VideoFile:
     """An MP4 file (MPEG-4 part 2) being written, ``rate`` frames a second; a context manager.
 
     All frames get the size of the first one. Raises UsageError for another suffix, and from the
-    first frame where it cannot be written; Stop at the end where the disk did not take all of it.
+    first frame if it cannot be written; Stop at the end if the disk did not take all of it.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
