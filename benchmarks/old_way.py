@@ -20,7 +20,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from rich.console import Console
 
 from worker.analysis.classification import Classifier
 from worker.analysis.cropping import Picture
@@ -159,12 +158,10 @@ def main() -> None:
     cv2.setNumThreads(1)
     whole = compare_whole(options.rounds)
     detection = compare_detection(load_450(options.data), max(1, options.rounds // 5))
-    console = Console()
     for title, rows in (("bytes to record", whole), ("detection alone", detection)):
         cells = [[f"{v:.3g}" if isinstance(v, float) else v for v in row.values()] for row in rows]
-        show_table(
-            title, list(rows[0]), cells if console.is_terminal else [list(rows[0]), *cells], console
-        )
+        print(title)
+        show_table(list(rows[0]), cells, heading=True)
     if options.json:
         options.json.write_text(json.dumps({"whole": whole, "detection": detection}, indent=2))
 

@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # rich takes 60 ms, and the daemon needs none of it
-    from rich.console import Console
     from rich.progress import Progress
 
 NO_ROOM = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
@@ -57,27 +56,18 @@ def safe(text: object) -> str:
 
 
 def show_table(
-    title: str,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    console: "Console | None" = None,
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, heading: bool = False
 ) -> None:
-    """A table on a terminal; elsewhere one line a row, its values separated by tabs."""
-    if not (console.is_terminal if console else sys.stdout.isatty()):
-        output = console.file if console else sys.stdout
-        for row in rows:
-            output.write("\t".join(safe(value) for value in row) + "\n")
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(safe(value)) for value in row))
-    (console or Console()).print(table)
+    """Aligned columns on a terminal; elsewhere a line a row, its values separated by tabs, below
+    the names of the columns if ``heading``."""
+    lines, on_terminal = [[safe(value) for value in row] for row in rows], sys.stdout.isatty()
+    if heading or on_terminal:
+        lines.insert(0, [*columns])
+    if on_terminal:
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines = [[text.ljust(n) for text, n in zip(line, widths, strict=True)] for line in lines]
+    for line in lines:
+        print("  ".join(line).rstrip() if on_terminal else "\t".join(line))
 
 
 def progress_bar() -> "Progress":

@@ -29,5 +29,5 @@ def run(options: argparse.Namespace) -> int:
                 alarm.wait(3600)
         votes = ballot.votes()
     rows = [(name, str(len(cast)), "") for name, cast in sorted(votes.items()) if cast]
-    show_table("", ("who", "faces", "kappa"), [*rows, *agreement_rows(votes)])
+    show_table(("who", "faces", "kappa"), [*rows, *agreement_rows(votes)])
     return 0

@@ -110,7 +110,7 @@ def export(options: argparse.Namespace, records: "Iterable[Record]", chosen: "Fi
 
     if options.counts:
         rows = [(name, f"{number}") for name, number in counts(chosen.narrow(records)).items()]
-        show_table("", ("what", "how many"), rows)
+        show_table(("what", "how many"), rows)
     elif options.sqlite:
         formats.write_sqlite(chosen.narrow(records), options.sqlite)
         print(f"{options.sqlite}: tables images and faces")

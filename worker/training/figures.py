@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from worker.terminal import show_table
 from worker.training.evaluation import CALIBRATION_BINS, Measured, summary_figures
@@ -32,8 +31,7 @@ def show_evaluation(figures: dict[str, Any]) -> None:
         )
     ]
     columns = ("true \\ predicted", "recall", "faces", *figures["classes"])
-    console = Console()
-    show_table("", columns, rows if console.is_terminal else [columns, *rows], console)
+    show_table(columns, rows, heading=True)
 
 
 def draw_evaluation(measured: Measured, folder: Path) -> None:
