@@ -23,8 +23,8 @@ def test_a_terminal_shows_aligned_columns_and_no_value_changes_its_colours(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     show_table(("file", "faces"), ROWS)
     assert capsys.readouterr().out.splitlines() == [
-        "file         faces",
-        "a.png        1: anger 0.70",
+        "file        faces",
+        "a.png       1: anger 0.70",
         f"{HARMLESS}  no face",
     ]
 
