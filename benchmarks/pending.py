@@ -23,7 +23,7 @@ import flask
 import requests
 from tinydb import TinyDB
 
-from worker.analysis.analyst import Analysts
+from worker.analysis import Analysts
 from worker.config import Config, load_config
 from worker.daemon.alarm import Alarm
 from worker.daemon.scheduler import run

@@ -55,7 +55,7 @@ TIME_LIMIT = 3600
 # The daemon, polling as fast as it can: worker.ini would not let it.
 RESTLESS = """
 import sys
-from worker.analysis.analyst import Analysts
+from worker.analysis import Analysts
 from worker.config import load_config
 from worker.daemon.scheduler import run
 from worker.daemon.alarm import Alarm

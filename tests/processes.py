@@ -41,6 +41,25 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def children(process: int) -> list[int]:
+    """The ids of the processes that this one has started and that have not ended; Linux only."""
+    return [
+        int(child)
+        for thread in Path(f"/proc/{process}/task").iterdir()
+        for child in (thread / "children").read_text().split()
+        if not has_ended(int(child))
+    ]
+
+
+def has_ended(process: int) -> bool:
+    """Whether it is gone, or only its exit code is left of it."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return status == "Z"
+
+
 class Call(Protocol):
     """Runs one command within this process, in the folder ``tmp_path``."""
 

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from worker.analysis.analyst import Analysts
+from worker.analysis import Analysts
 from worker.config import Config, WorkerConfig
 
 

@@ -6,13 +6,14 @@ path`. worker.ini holds as it does for the daemon; two workers on one machine ne
 Broker and result backend are Celery's own CELERY_BROKER_URL (default: Redis on this machine) and
 CELERY_RESULT_BACKEND (default: none, the files alone).
 
-A message is acknowledged once its record is on disk. Where a process dies over it, another gets it
-at once; where a whole machine does, another gets it within seconds of VISIBILITY_TIMEOUT.
+A message is acknowledged once its record is on disk. If a process dies over it, another gets it at
+once; if a whole machine does, another gets it within seconds of VISIBILITY_TIMEOUT.
 """
 
 import logging
 import os
 import sys
+from dataclasses import replace
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -23,8 +24,9 @@ from celery.exceptions import ImproperlyConfigured
 from celery.signals import celeryd_init, worker_process_shutdown
 from celery.utils.time import get_exponential_backoff_interval
 
+from worker.analysis import Analysts
 from worker.analysis.weights_file import read_weights
-from worker.client import PulledImage, ServerClient, read_offer
+from worker.client import ServerClient
 from worker.config import Config, load_config
 from worker.database import Database, parse_rotation
 from worker.errors import ImageLost, RetryLater, Stop, UsageError
@@ -32,7 +34,6 @@ from worker.record import Analysis, Record, build_record
 
 logger = logging.getLogger(__name__)
 
-CRASHES = 2  # an image that took the process down this often in a row is not tried again
 MAX_RETRIES = 12  # with the usual bounds of the back-off, some minutes
 LONGEST_WAIT = 300  # seconds
 # Seconds: longer than the download, the analysis and the wait of one task together. Whoever holds
@@ -55,8 +56,8 @@ app.conf.update(
 )
 
 
-class Analyst:
-    """What one process needs, opened once: network, JSON file, connections. For one thread.
+class Recorder:
+    """What one process needs, opened once: child process, JSON file, connections. For one thread.
 
     ``index``: 0.. among this machine's processes. Raises Stop for weights or a file that cannot be
     used.
@@ -68,33 +69,32 @@ class Analyst:
         self._network = facts.network
         self._client = ServerClient(config.server, config.worker.id)
         self._database = _open_database(config, index)
-        from worker.analysis.pipeline import (
-            Pipeline,  # torch and OpenCV: not before they are needed
-        )
+        self._analysts = Analysts(config)
 
-        self._pipeline = Pipeline(config)
-
-    def record_of(self, document: dict[str, Any], retries: int) -> Record:
+    def record_of(self, document: dict[str, Any], *, last_try: bool) -> Record:
         """The record of the image that ``document`` offers as a server does in JSON.
 
-        It is on disk on return; a task that was recorded before is not analysed again.
-        ``retries``: how often this was tried without the process dying. Raises RetryLater.
+        It is on disk on return; a task that was recorded before is not analysed again. Raises
+        RetryLater; on the last try, what cannot be downloaded becomes an error record.
         """
-        task_id = read_offer({}, document).task_id
-        if task_id and (record := self._database.find(task_id)):
+        names = {key: document[key] for key in ("task_id", "file_name")}
+        image = self._client.image_of(names)  # not the image yet, but its names as records have it
+        if record := self._database.find(image.task_id):
             return record
         try:
             image = self._client.image_of(document)
         except RetryLater as error:
-            if task_id is None or retries < MAX_RETRIES:
+            if not last_try:
                 raise
-            lost = ImageLost("unreachable", f"{error}; given up after {retries} retries")
-            name = read_offer({}, document).file_name or task_id
-            image = PulledImage(task_id, name, b"", None, None, None, lost, None)
+            lost = ImageLost("unreachable", f"{error}; given up after {MAX_RETRIES} retries")
+            image = replace(image, problem=lost)
+        threshold = image.threshold
+        if threshold is None and not image.problem:
+            threshold = self._config.server.fallback_threshold
         record = build_record(
             file_name=image.file_name,
-            threshold=self._threshold(image),
-            outcome=image.problem or self._analyze(image, retries),
+            threshold=threshold,
+            outcome=image.problem or self._analyze(image.content),
             task_id=image.task_id,
             worker=self._config.worker.id,
             network=self._network,
@@ -102,31 +102,24 @@ class Analyst:
         self._database.append(record)
         return record
 
-    def _threshold(self, image: PulledImage) -> float | None:
-        if image.threshold is None and image.problem is None:
-            return self._config.server.fallback_threshold
-        return image.threshold
-
-    def _analyze(self, image: PulledImage, retries: int) -> Analysis | ImageLost:
-        crashes = self._database.begin(image.task_id) - retries
-        if crashes >= CRASHES:
-            return ImageLost("crashed", f"the worker ended {crashes} times while analysing it")
+    def _analyze(self, content: bytes) -> Analysis | ImageLost:
         try:
-            return self._pipeline.analyze(image.content)
+            return self._analysts.analyze(content)
         except ImageLost as lost:
             return lost
 
     def close(self) -> None:
+        self._analysts.close()
         self._client.close()
         self._database.close()
 
 
-_one_at_a_time = Lock()  # where Celery is told to use threads
+_one_at_a_time = Lock()  # if Celery is told to use threads
 
 
 @cache
-def _analyst() -> Analyst:
-    return Analyst(load_config(), getattr(current_process(), "index", 0))
+def _recorder() -> Recorder:
+    return Recorder(load_config(), getattr(current_process(), "index", 0))
 
 
 @app.task(name="emotion.analyze", bind=True)  # type: ignore[untyped-decorator]
@@ -137,7 +130,7 @@ def analyze(
     file_name: str | None = None,
     task_id: str | None = None,
 ) -> Record:
-    """Analyse one image; the result is its record, with an ``error`` where the image is at fault.
+    """Analyse one image; the result is its record, with an ``error`` if the image is at fault.
 
     ``image``: its bytes as base64, or an http:// or https:// URL at `[server] url` or one of
     `allowed_hosts`. ``threshold``: 0..1; None: `[server] fallback_threshold`. ``task_id``: None:
@@ -156,7 +149,7 @@ def analyze(
     retries = self.request.retries
     try:
         with _one_at_a_time:
-            record = _analyst().record_of(document, retries)
+            record = _recorder().record_of(document, last_try=retries >= MAX_RETRIES)
     except (RetryLater, Stop) as error:
         logger.warning("task=%s: %s", document["task_id"], error)
         asked = error.wait if isinstance(error, RetryLater) else None
@@ -175,7 +168,7 @@ def _open_database(config: Config, index: int) -> Database:
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]
 def _check(**_: object) -> None:
-    """End the worker at once where it could analyse nothing; its processes come later."""
+    """End the worker at once if it could analyse nothing; its processes come later."""
     try:
         config = load_config()
         read_weights(config.classification.weights)
@@ -191,8 +184,8 @@ def _check(**_: object) -> None:
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
-def close_analyst(**_: object) -> None:
+def close_recorder(**_: object) -> None:
     """Give back what this process has opened; another task would open it anew."""
-    if _analyst.cache_info().currsize:
-        _analyst().close()
-        _analyst.cache_clear()
+    if _recorder.cache_info().currsize:
+        _recorder().close()
+        _recorder.cache_clear()

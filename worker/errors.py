@@ -52,6 +52,12 @@ class DiskRefuses(RetryLater):
     exit_code = 1
 
 
+class NoAnalyst(RetryLater):
+    """Raised when no process can be started for the analysis: memory or open files run short."""
+
+    exit_code = 1
+
+
 class ServerRefuses(RetryLater):
     """Raised when the server answers that we are wrong (401, 403, 404, 3xx): check worker.ini.
 
@@ -73,9 +79,6 @@ class ImageLost(WorkerError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
-
-    def __reduce__(self) -> tuple[type["ImageLost"], tuple[str, str]]:
-        return ImageLost, (self.kind, str(self))
 
 
 class Stop(WorkerError):

@@ -13,7 +13,7 @@ from typing import Any
 from tinydb import TinyDB
 
 from tests.scripted_server import Reply, Request, ScriptedServer
-from worker.analysis.analyst import Analysts
+from worker.analysis import Analysts
 from worker.config import Config, load_config
 from worker.database import Database
 from worker.errors import DiskRefuses, ImageLost

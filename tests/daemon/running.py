@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from tests.daemon.played import until
 from tests.shared_analysts import shared_analysts
-from worker.analysis.analyst import Analysts
+from worker.analysis import Analysts
 from worker.config import Config
 from worker.daemon.alarm import Alarm
 from worker.daemon.scheduler import run

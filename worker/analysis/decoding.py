@@ -15,7 +15,7 @@ from worker.analysis.cropping import Picture
 from worker.errors import ImageLost
 
 # Pillow's names. The suffixes that files of theirs have stand in worker/files.py.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 MAX_PIXELS = 64_000_000  # for one's own files; the daemon has [server] max_image_pixels
 REDUCTIONS = (8, 4, 2, 1)  # how many times smaller a JPEG can be decoded
 EXIF_TURNS = {

@@ -104,7 +104,7 @@ class Detection:
 def search_settings(config: "DetectionConfig") -> SearchSettings:
     """The profile's settings, except where a key of `[detection]` says otherwise."""
     profile = PROFILES[config.profile]
-    own = config.model_dump(exclude={"profile"}, exclude_none=True)
+    own = {k: v for k, v in vars(config).items() if k != "profile" and v is not None}
     return SearchSettings(**{**vars(profile), **own})
 
 

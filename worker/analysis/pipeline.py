@@ -5,6 +5,8 @@ the network: most of its pixels are never computed.
 """
 
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 
@@ -12,9 +14,11 @@ from worker.analysis.classification import Classifier
 from worker.analysis.cropping import Picture, crop_face
 from worker.analysis.decoding import REDUCTIONS, View, decode_view, read_size
 from worker.analysis.detection import FACE_WEIGHTS, WINDOW, Detection, FaceDetector, search_settings
-from worker.config import Config
 from worker.errors import ImageLost
 from worker.record import Analysis, Box, Face
+
+if TYPE_CHECKING:
+    from worker.config import Config
 
 
 class Pipeline:
@@ -23,11 +27,12 @@ class Pipeline:
     Raises UsageError if the weights cannot be used.
     """
 
-    def __init__(self, config: Config) -> None:
-        threads = config.classification.threads
-        cv2.setNumThreads(threads)
+    def __init__(self, config: "Config") -> None:
         wanted = config.classification
-        self.classifier = Classifier(wanted.weights, wanted.classes, threads, wanted.expected)
+        threads = wanted.threads
+        cv2.setNumThreads(threads)
+        weights = Path(wanted.weights)
+        self.classifier = Classifier(weights, wanted.classes, threads, wanted.expected)
         scorer = Classifier(FACE_WEIGHTS, threads=threads)
         self._detector = FaceDetector(search_settings(config.detection), scorer)
         self._max_pixels = config.server.max_image_pixels

@@ -60,7 +60,7 @@ def work(
 
     Returns how many results the server received, and their records in the JSON file.
     """
-    from worker.analysis.analyst import Analysts
+    from worker.analysis import Analysts
     from worker.config import DatabaseConfig, ServerConfig
     from worker.daemon.scheduler import run_once
     from worker.database import read_records

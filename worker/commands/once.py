@@ -15,7 +15,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     alarm, config = new_alarm(), configure(options)
-    from worker.analysis.analyst import Analysts
+    from worker.analysis import Analysts
 
     with Analysts(config) as analysts:
         from worker.daemon.scheduler import run_once

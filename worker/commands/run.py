@@ -14,7 +14,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     alarm, config = new_alarm(hangup=True), configure(options)
-    from worker.analysis.analyst import Analysts
+    from worker.analysis import Analysts
 
     with Analysts(config) as analysts:  # it loads while the rest is imported
         from worker.daemon.scheduler import run

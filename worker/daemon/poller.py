@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from worker.analysis.analyst import Analysts
+from worker.analysis import Analysts
 from worker.client import PulledImage, ServerClient
 from worker.config import Config
 from worker.daemon.hand import Hand, InHand

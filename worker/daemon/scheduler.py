@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
-from worker.analysis.analyst import Analysts
+from worker.analysis import Analysts
 from worker.analysis.weights_file import read_weights
 from worker.client import ServerClient
 from worker.config import Config
