@@ -158,10 +158,22 @@ def test_no_answer_ever_ends_us(new_client: NewClient) -> None:
         ask()
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b" no header at all\r\nSECOND\x1b[31m",
+        b"Set-Cookie: a=b; Expires=Wed, 21 Oct " + b"9" * 5_000,
+    ],
+    ids=["none", "cookie"],
+)
 def test_headers_that_cannot_be_parsed_stay_out_of_the_log(
-    new_client: NewClient, caplog: pytest.LogCaptureFixture
+    new_client: NewClient,
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+    header: bytes,
 ) -> None:
-    odd = b"HTTP/1.1 204 No Content\r\n no header at all\r\nSECOND\x1b[31m\r\n\r\n"
+    odd = b"HTTP/1.1 204 No Content\r\n" + header + b"\r\n\r\n"
     with RawServer(answering(odd)) as raw, caplog.at_level(logging.DEBUG):
         assert new_client(url=raw.url).pull_image() is None
     assert not caplog.records
+    assert not recwarn

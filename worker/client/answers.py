@@ -12,8 +12,6 @@ from email.utils import parsedate_to_datetime
 from pathlib import PureWindowsPath
 from typing import Any
 
-from werkzeug.http import parse_options_header
-
 from worker.errors import ImageLost
 from worker.hints import fraction_hint
 
@@ -197,6 +195,8 @@ def sha256(content: bytes | str) -> str:
 
 
 def _disposition_name(header: str) -> str | None:
+    from werkzeug.http import parse_options_header  # it loads a whole server
+
     header = _header_text(header[:MAX_HEADER])
     if '"' not in header:
         # A name with spaces or umlauts is often sent without its quotes.

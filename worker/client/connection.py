@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.response import HTTPResponse
 from urllib3.util.connection import create_connection
@@ -141,3 +141,11 @@ class TimedAdapter(HTTPAdapter):
         kind = _TimedTlsConnection if pool.scheme == "https" else _TimedConnection
         pool.ConnectionCls = partial(kind, self._allowed_hosts)  # type: ignore[assignment]
         return pool
+
+    def build_response(
+        self, req: requests.PreparedRequest, resp: BaseHTTPResponse
+    ) -> requests.Response:
+        """The raw answer alone. Cookies are not kept, and odd ones would print a traceback."""
+        response = requests.Response()
+        response.raw = resp
+        return response

@@ -16,7 +16,7 @@ from worker.errors import ImageLost, RetryLater
 
 logger = logging.getLogger(__name__)
 
-MAX_WRONG_TYPES = 3  # behind one image_url: a proxy's page may pass, a dead link does not
+MAX_WRONG_TYPES = 3  # in a row behind one URL: a proxy's page may pass, a dead link does not
 
 # What object stores and frameworks call an image when nobody told them its type.
 UNTYPED = {
@@ -149,8 +149,9 @@ class Images:
                 self._wrong_types[url] += 1
                 if self._wrong_types[url] < MAX_WRONG_TYPES:
                     raise
-                del self._wrong_types[url]
+                self._wrong_types.pop(url, None)
                 raise ImageLost("dead_url", f"its image_url leads to none: {error}") from error
+            self._wrong_types.pop(url, None)
             _expect_size(answer.declared or 1, self._server.max_image_bytes)
             return answer.read(self._server.max_image_bytes)
 
