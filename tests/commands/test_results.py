@@ -115,6 +115,19 @@ def test_results_reads_past_a_torn_tail_and_while_a_worker_writes(
     process.communicate(timeout=LIMIT)
 
 
+def test_results_follow_waits_for_the_first_record(tmp_path: Path) -> None:
+    process = start(tmp_path, "results", "--follow")
+    assert process.stderr is not None
+    assert process.stdout is not None
+    assert "nothing is recorded yet" in process.stderr.readline()
+    with Database(tmp_path / "results.json") as database:
+        database.append({"file_name": "a.png", "threshold": 0.5, "faces": []})
+        assert process.stdout.readline() == "-\ta.png\t0.5\t-\tno face\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=LIMIT)
+    assert process.returncode == 0
+
+
 def test_results_follow_shows_what_comes_across_a_rotation_until_it_is_stopped(
     tmp_path: Path,
 ) -> None:

@@ -73,13 +73,16 @@ def files(options: argparse.Namespace, default: Path) -> list[Path]:
 
 def nothing_yet(path: Path) -> str:
     """What to say as long as the usual file is not there."""
+    from worker.terminal import safe
+
     hint = f"; see the demo's: {PROGRAM} results --database {DEMO}" if DEMO.is_file() else ""
-    return f"nothing is recorded yet: there is no {path}{hint}"
+    return f"nothing is recorded yet: there is no {safe(path)}{hint}"
 
 
 def run(options: argparse.Namespace) -> int:
     config = configure(options)
     from worker.database import posting_states, verify
+    from worker.terminal import safe
     from worker.viewing.results import distinct
     from worker.viewing.table import print_records
 
@@ -90,21 +93,24 @@ def run(options: argparse.Namespace) -> int:
     chosen, paths = new_filter(options), files(options, config.database.path)
     if not paths:
         # A program that reads what comes shall read nothing.
-        form = options.json or options.csv or options.seed_format
+        form = options.json or options.csv or options.seed_format or options.follow
         print(nothing_yet(config.database.path), file=sys.stderr if form else sys.stdout)
-        return 0
+        if not options.follow:
+            return 0
+        paths = [config.database.path]
     records = select(options, paths, chosen)
     if not export(options, records, chosen):
         posts = [] if options.follow else [post for path in paths for post in posting_states(path)]
         states = {task: reason or state for task, state, reason in posts}
         if not print_records(chosen.narrow(records), states or None):
-            print(f"nothing matches, or nothing is recorded yet in {', '.join(map(str, paths))}")
+            where = safe(", ".join(map(str, paths)))
+            print(f"nothing matches, or nothing is recorded yet in {where}")
     return 0
 
 
 def export(options: argparse.Namespace, records: "Iterable[Record]", chosen: "Filter") -> bool:
     """Write the records in the form that a flag asks for, if one does."""
-    from worker.terminal import show_table, utf8_output
+    from worker.terminal import safe, show_table, utf8_output
     from worker.viewing import formats
     from worker.viewing.results import counts
 
@@ -113,7 +119,7 @@ def export(options: argparse.Namespace, records: "Iterable[Record]", chosen: "Fi
         show_table(("what", "how many"), rows)
     elif options.sqlite:
         formats.write_sqlite(chosen.narrow(records), options.sqlite)
-        print(f"{options.sqlite}: tables images and faces")
+        print(f"{safe(options.sqlite)}: tables images and faces")
     elif options.json or options.csv or options.seed_format:
         utf8_output()
         if options.csv:
@@ -140,6 +146,9 @@ def select(options: argparse.Namespace, paths: list[Path], chosen: "Filter") -> 
         alarm.wait(FOLLOW_EVERY)
         return not alarm.stop_requested
 
+    while not paths[0].exists():  # until the first record
+        if not wait():
+            return []
     every = results.checked(follow_records(paths, wait), "what follows")
     records = results.select(every, chosen, None)
     if options.last:  # of those that are there already

@@ -122,7 +122,7 @@ def _read_table(path: Path) -> dict[str, tuple[str, ...]]:
     if not path.exists():
         return {}
     # Names of files are any bytes: they come back as they were.
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         lines = [tuple(line) for line in csv.reader(file)]
     if not lines or lines[0] != COLUMNS or any(len(line) != len(COLUMNS) for line in lines):
         raise UsageError(f"{path} is not a file of `crop`; name another --output")

@@ -126,7 +126,7 @@ class Ballot:
         except OSError as error:
             raise Stop(f"cannot write {self._path}: {error.strerror}") from error
         self._size = len(whole)
-        lines = csv.reader(io.StringIO(whole.decode(errors="replace")))
+        lines = csv.reader(io.StringIO(whole.decode("utf-8-sig", errors="replace")))
         for number, line in enumerate(lines, 1):
             if number == 1 and tuple(line) == COLUMNS:
                 continue

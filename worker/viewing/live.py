@@ -4,12 +4,12 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Condition
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -20,10 +20,15 @@ from worker.record import Face
 from worker.viewing.drawing import draw, write
 from worker.viewing.follower import FindFaces, Follower
 from worker.viewing.video import Video, VideoFile
+from worker.web import WebServer, guard
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 KEY_STOPS = (27, ord("q"))  # Esc
 TITLE = "emotion worker (q: quit)"
 MOST_REQUESTS = 40  # at once; each viewer of a page is one
+POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'"
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -217,21 +222,20 @@ def show_on_page(host: str, port: int) -> Iterator[Show]:
 
     Raises UsageError when it cannot listen there.
     """
-    from flask import Flask, Response
-
-    from worker.web import WebServer, guard
-
     latest = Latest[bytes]()
-    app = Flask(__name__, static_folder=None)
-    policy = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'"
 
-    @app.get("/")
-    def page() -> str:
-        return PAGE
-
-    @app.get("/stream")
-    def stream() -> Response:
-        return Response(parts(), mimetype="multipart/x-mixed-replace; boundary=frame")
+    def page(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        body: Iterable[bytes]
+        status, kind, body = "200 OK", "text/html; charset=utf-8", [PAGE.encode()]
+        match environ["REQUEST_METHOD"], environ["PATH_INFO"]:
+            case "GET", "/":
+                pass
+            case "GET", "/stream":
+                kind, body = "multipart/x-mixed-replace; boundary=frame", parts()
+            case _:
+                status, kind, body = "404 Not Found", "text/plain", [b"see /\n"]
+        start_response(status, [("Content-Type", kind)])
+        return body
 
     def parts() -> Iterator[bytes]:
         for jpeg in latest:
@@ -244,7 +248,7 @@ def show_on_page(host: str, port: int) -> Iterator[Show]:
         latest.put(jpeg.tobytes())
         return True
 
-    guarded = guard(app, policy, host=host)
+    guarded = guard(page, POLICY, host=host)
     with WebServer(guarded, host=host, port=port, threads=MOST_REQUESTS) as server:
         print(f"live on {server.url}; stop with Ctrl-C", flush=True)
         try:
