@@ -155,6 +155,46 @@ def test_a_full_disk_is_said_and_waited_for_and_the_file_stays_whole(
     assert verify(path).index_agrees
 
 
+STARTED_FULL = """
+import resource, sys
+from pathlib import Path
+from worker.database import Database
+from worker.errors import DiskRefuses
+
+path = Path(sys.argv[1])
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), hard))
+for _ in range(3):
+    try:
+        Database(path, owe=True)
+    except DiskRefuses as error:
+        print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+with Database(path, owe=True) as database:
+    database.append({"task_id": "new"})
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="RLIMIT_FSIZE is POSIX")
+@pytest.mark.parametrize("room", [0, 10, 5_000])
+@pytest.mark.parametrize("there", ["nothing", "file", "torn file"])
+def test_starting_on_a_full_disk_can_be_tried_again(tmp_path: Path, room: int, there: str) -> None:
+    path = tmp_path / "results.json"
+    if there != "nothing":
+        path.write_text(json.dumps({"images": {"1": {"task_id": "t1"}}}))
+    if there == "torn file":
+        path.write_bytes(path.read_bytes()[:-2] + b', "2": {"task')
+    command = [sys.executable, "-c", STARTED_FULL, str(path), str(room)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert len(said) == 3
+    assert all(line.startswith("cannot write") and line.endswith("; waiting") for line in said)
+    stored = [d["task_id"] for d in TinyDB(path).table("images")]
+    assert stored == (["new"] if there == "nothing" else ["t1", "new"])
+    assert verify(path).index_agrees
+
+
 def test_a_second_process_is_refused_and_told_which_one_has_the_file(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     code = f"""

@@ -3,18 +3,23 @@
 import errno
 import json
 import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from tinydb import TinyDB
 
-from tests.database.helpers import record, sidecar
+from tests.database.helpers import line, record, sidecar, task_ids
 from worker.database import (
     Database,
     Rotation,
+    verify,
 )
 from worker.errors import DatabaseUnusable, DiskRefuses
 
@@ -117,3 +122,70 @@ def test_closing_twice_is_harmless_and_what_comes_after_harms_nothing(path: Path
     with pytest.raises(sqlite3.ProgrammingError):
         database.known("t1")
     assert sidecar(path).exists()
+
+
+SECOND = """
+import sys
+from pathlib import Path
+from worker.database import Database
+from worker.errors import DatabaseUnusable
+try:
+    Database(Path(sys.argv[1]))
+except DatabaseUnusable as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+
+def second_writer(path: Path) -> str:
+    """What another process is told when it opens ``path``; empty if it may."""
+    command = [sys.executable, "-c", SECOND, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
+
+
+def hard_link(path: Path) -> Path:
+    other = path.with_name("other.json")
+    other.hardlink_to(path)
+    return other
+
+
+def without_lock_file(path: Path) -> Path:
+    path.with_name("results.json.lock").unlink()
+    return path
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has only the lock file")
+@pytest.mark.parametrize("other_way", [hard_link, without_lock_file])
+@pytest.mark.parametrize("after", ["opening", "rotation", "replacement"])
+def test_a_second_process_is_refused_by_whatever_path_it_comes(
+    path: Path, other_way: Callable[[Path], Path], after: str
+) -> None:
+    rotation = Rotation(max_bytes=150 if after == "rotation" else None)
+    with Database(path, rotation=rotation, owe=True) as database:
+        # Given: a worker that writes
+        database.append(record("t1"))
+        if after == "rotation":
+            database.append(record("t2"))
+        elif after == "replacement":
+            shutil.copy(path, path.with_name("copy"))
+            path.with_name("copy").replace(path)
+            database.append(record("t2"))
+        other = other_way(path)
+        before = {file.name: file.read_bytes() for file in path.parent.glob("results*.json")}
+        # When: another process comes
+        said = second_writer(other)
+        # Then: it is refused, and has changed no byte, nor what the worker knows
+        assert f"DatabaseUnusable: {other} is in use by another worker" in said
+        for name, content in before.items():
+            assert path.with_name(name).read_bytes() == content
+        assert database.append(record("t3"))
+        assert line(database)[-1] == "t3"
+    assert second_writer(path) == ""
+    assert verify(path).sound
+
+
+def test_a_reader_that_closes_the_file_does_not_give_the_lock_away(path: Path) -> None:
+    with Database(path) as database:
+        database.append(record("t1"))
+        assert task_ids(path) == ["t1"]
+        assert database.find("t1") == record("t1")
+        assert "in use" in second_writer(without_lock_file(path))

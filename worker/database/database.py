@@ -321,18 +321,6 @@ class Database:
         """How many records are still to be posted."""
         return self._index.owed_count()
 
-    # Until Celery does without it.
-    @_visit
-    def begin(self, task_id: str) -> int:
-        """Note that the analysis of a task begins; returns how often it was begun before."""
-        db, task = self._index._db, task_id.encode(errors="replace")
-        db.execute("CREATE TABLE IF NOT EXISTS begun (task_id BLOB PRIMARY KEY, times INTEGER)")
-        query = "SELECT ifnull(max(times), 0) FROM begun WHERE task_id = ?"
-        (times,) = db.execute(query, (task,)).fetchone()
-        times = 0 if self._index.known(task_id) else times
-        db.execute("INSERT OR REPLACE INTO begun VALUES (?, ?)", (task, times + 1))
-        return int(times)
-
     @_visit
     def verify(self) -> Verification:
         """Check each document of each file, and make the index again if it does not agree.

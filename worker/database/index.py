@@ -133,8 +133,8 @@ class Index:
 
     def last(self, name: str) -> int:
         """The byte at which the last record of a file begins, or 0 if it has none."""
-        query = "SELECT ifnull(max(at), 0) FROM records JOIN files ON file = id WHERE name = ?"
-        return int(self._value(query, name))
+        last = self._places("WHERE name = ? ORDER BY seq DESC LIMIT 1", name)
+        return next((place.at for place in last), 0)
 
     def extend(self, documents: Documents) -> None:
         """Add what ``documents`` has behind the last record of its file."""
@@ -274,7 +274,7 @@ class Index:
         return list(self._places(rest, after, most))
 
     def _places(self, rest: str, *values: object) -> Iterator[Place]:
-        query = f"""SELECT seq, name, CAST(at AS INTEGER), task_id, failures, lease_id
+        query = f"""SELECT seq, name, ifnull(CAST(at AS INTEGER), 0), task_id, failures, lease_id
             FROM records CROSS JOIN files ON files.id = file {rest}"""  # noqa: S608
         for seq, name, at, task_id, failures, lease_id in self._db.execute(query, values):
             yield Place(seq, name, at, text_of(task_id), failures, text_of(lease_id))

@@ -214,7 +214,8 @@ def read_document(path: Path, at: int) -> dict[str, Any] | None:
     Raises OSError if the file cannot be read.
     """
     try:
-        entry = next(iter(Documents(path, at)), None) if at > 0 else None
+        inside = 0 < at < path.stat().st_size
+        entry = next(iter(Documents(path, at)), None) if inside else None
     except (FileNotFoundError, DatabaseUnusable):
         return None
     return entry.document if entry else None

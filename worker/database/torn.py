@@ -30,7 +30,7 @@ def is_torn(tail: bytes, at: int) -> bool:
         return False  # more than one append
     if b"\0" in tail:
         return all(_is_lost(*run.span(), at, len(tail)) for run in _ZEROS.finditer(tail))
-    return not tail.endswith(b"}}}") or _ends_early(tail.decode())
+    return not tail.endswith(b"}}}") or _ends_early(tail.decode(), at)
 
 
 def _is_lost(start: int, end: int, at: int, size: int) -> bool:
@@ -40,10 +40,15 @@ def _is_lost(start: int, end: int, at: int, size: int) -> bool:
     return (start == 2 or (at + start) % SECTOR == 0) and (at + end) % SECTOR == 0
 
 
-def _ends_early(tail: str) -> bool:
-    """Whether a document that happens to be cut off behind `}}}` has nothing wrong but its end."""
+def _ends_early(tail: str, at: int) -> bool:
+    """Whether a document that happens to be cut off behind `}}}` has nothing wrong but its end.
+
+    If this lies within a text, somebody may just have lost the closing quote; so it counts only at
+    the end of a sector.
+    """
     try:
         json.JSONDecoder().raw_decode(tail, tail.index("{"))
     except json.JSONDecodeError as error:
-        return error.pos == len(tail)
+        in_text = error.msg.startswith("Unterminated string") and (at + len(tail)) % SECTOR == 0
+        return error.pos == len(tail) or in_text
     return False
