@@ -50,10 +50,8 @@ def _check_url(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must look like http://host:port or https://host")
     parts.port  # noqa: B018 - raises ValueError itself if the port is no number
-    if parts.username or parts.password:
-        raise ValueError("must hold no user or password; put a token into token_file")
-    if parts.query or parts.fragment:
-        raise ValueError("must hold no ? or #; paths have keys of their own")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must hold no user or password (that is for token_file), no ? and no #")
     return url.rstrip("/")
 
 
@@ -233,7 +231,7 @@ def _from_file(file: Path) -> Iterator[_Setting]:
         for key, value in parser[section].items():
             if key == "weights":
                 value = str(weights_path(value)) if value else value
-            if value and key in fields and _is_path(fields[key]):
+            if value and key in fields and Path in _kinds(fields[key]):
                 value = str(file.parent / Path(value).expanduser())
             yield _Setting(section, key, value, str(file))
 
@@ -283,19 +281,19 @@ def _field(setting: _Setting) -> FieldInfo:
     return fields[key]
 
 
-def _is_path(field: FieldInfo) -> bool:
-    return Path in (field.annotation, *get_args(field.annotation))
+def _kinds(field: FieldInfo) -> tuple[Any, ...]:
+    return (field.annotation, *get_args(field.annotation))
 
 
 def _message(setting: _Setting, otherwise: str) -> str:
     """What a value must be; ``otherwise``: what a validator of ours said."""
     field, value = _field(setting), setting.value
-    choices = [each for each in get_args(field.annotation) if isinstance(each, str)]
+    choices = [each for each in _kinds(field) if isinstance(each, str)]
     if choices:
         return f"must be one of {', '.join(choices)}{did_you_mean(value, choices)}"
     if field.description is None:
         return otherwise
-    whole = int in (field.annotation, *get_args(field.annotation))
-    words = field.description.replace("a number", "a whole number" if whole else "a number")
+    number = "a whole number" if int in _kinds(field) else "a number"
+    words = field.description.replace("a number", number)
     percent = words.endswith("from 0 to 1") and value.replace(".", "", 1).isdecimal()
     return f"must be {words}{fraction_hint(float(value)) if percent else ''}"
