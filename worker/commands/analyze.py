@@ -32,22 +32,22 @@ def seconds(text: str) -> Any:
 
 def run(options: argparse.Namespace) -> int:
     config = configure(options)
-    from worker.analysis.sources import find_files
+    from worker.analysis.sources import find_files, is_video
     from worker.database import Database
     from worker.terminal import progress_bar, utf8_output
-    from worker.viewing.analyze import analyze_files, expected_records
+    from worker.viewing.analyze import analyze_files
     from worker.viewing.formats import json_line
     from worker.viewing.table import print_records
 
     if options.json:
         utf8_output()
     found = find_files(options.paths, videos=True)
-    total = sum(expected_records(source, config, options.every) for source in found.sources)
+    videos = any(is_video(source.path) for source in found.sources)
     records = []
     with ExitStack() as stack:
         into = stack.enter_context(Database(options.database)) if options.database else None
         progress = stack.enter_context(progress_bar())
-        task = progress.add_task("analysing", total=total)
+        task = progress.add_task("analysing", total=None if videos else len(found.sources))
         flags = (options.threshold, options.annotated, options.every)
         for record in analyze_files(found.sources, config, *flags):
             if into:

@@ -27,17 +27,6 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".dib", ".ti
 LONGEST_NAME = 255  # bytes, on the usual file systems
 
 
-def expected_records(source: Source, config: Config, every: float) -> int:
-    """About how many records `analyze_files` will give for a file, for a progress bar."""
-    if not is_video(source.path):
-        return 1
-    try:
-        with Video(source.path, config.server.max_image_pixels) as video:
-            return video.expected(every)
-    except ImageLost:
-        return 1
-
-
 def analyze_files(
     sources: Sequence[Source],
     config: Config,

@@ -3,7 +3,6 @@
 Pictures are uint8 ``(height, width, 3)``, blue-green-red; times are seconds from the beginning.
 """
 
-import math
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -84,10 +83,6 @@ class Video:
             raise ImageLost(
                 "cut_short", f"it ends after {seconds:.1f} s of the {self.length:.1f} s it states"
             )
-
-    def expected(self, every: float) -> int:
-        """About how many frames `frames` will give; 1 if that is not known."""
-        return max(1, math.ceil((self.length or 0) / max(every, 1 / self.rate)))
 
 
 class VideoFile:
