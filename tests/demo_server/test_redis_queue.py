@@ -1,4 +1,4 @@
-"""The queue in Redis beyond what test_demo_server.py asks of every queue: several servers share it,
+"""The queue in Redis beyond what the other files ask of every queue: several servers share it,
 it outlives them and a restart of Redis, and where Redis cannot serve, nothing is lost."""
 
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 import requests
 from redis import Redis
 
-from tests.demo_server.test_demo_server import JPEG, get, post, pull, record_of
+from tests.demo_server.requests_to_it import JPEG, get, post, pull, record_of
 from tests.processes import run_worker
 from tests.redis_server import RedisServer, redis_server
 from worker.demo_server.app import create_app
