@@ -1,15 +1,17 @@
-"""What a daemon and its analysts need together; Linux only."""
+"""What a daemon and all that it started need together; Linux only."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
-def family(pid: int) -> list[Path]:
-    """The process and its children, in /proc."""
+def family(pid: int) -> Iterator[Path]:
+    """The process and its descendants, in /proc."""
     own = Path("/proc", str(pid))
-    tasks = (own / "task").iterdir()
-    children = [child for task in tasks for child in (task / "children").read_text().split()]
-    return [own, *(Path("/proc", child) for child in children)]
+    yield own
+    for task in (own / "task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield from family(int(child))
 
 
 def memory_mb(pid: int, what: str = "VmRSS") -> float:

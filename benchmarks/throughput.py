@@ -44,6 +44,7 @@ from worker.config import PROJECT, Config
 from worker.demo_server.app import create_app
 from worker.demo_server.image_queue import MemoryQueue, QueuedImage
 from worker.demo_server.sample_images import sample_images
+from worker.files import weights_path
 from worker.web import WebServer
 
 FAR = 0.05  # seconds that a request, and its answer, is under way
@@ -353,10 +354,28 @@ def median_ms(action: Callable[[], object], repeats: int) -> float:
     return statistics.median(timeit.repeat(action, number=1, repeat=repeats)) * 1e3
 
 
+def measure_networks(rounds: int) -> dict[str, float]:
+    """How much more than our networks custom_net takes for one face, one thread; in turn."""
+    names = ("custom_net", "emotion_net", "emotion_net_small")
+    networks = [Classifier(weights_path(name)) for name in names]
+    rows = []
+    for _ in range(rounds):
+        row = []
+        for network in networks:
+            crop = np.zeros((1, network.input_size, network.input_size), np.uint8)
+            row.append(median_ms(lambda: network.classify(crop), 200))  # noqa: B023
+        rows.append(row)
+    print(f"ms a face ({', '.join(names)}): {rows}", file=sys.stderr)
+    return {
+        "custom_net_over_emotion_net": round(statistics.median(r[0] / r[1] for r in rows), 3),
+        "custom_net_over_small": round(statistics.median(r[0] / r[2] for r in rows), 3),
+    }
+
+
 def measure_fer(python: str, rounds: int) -> dict[str, float]:
     picture = six_faces()
     pipeline = Pipeline(Config())
-    small = Classifier(PROJECT / "weights" / "emotion_net_small.onnx")
+    small = Classifier(weights_path("emotion_net_small"))
     face = np.random.default_rng(0).integers(0, 255, (1, small.input_size, small.input_size))
     crop = face.astype(np.uint8)
 
@@ -395,7 +414,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--only", nargs="+", metavar="PART", help="speed start memory idle growth fer"
+        "--only", nargs="+", metavar="PART", help="speed start memory idle networks growth fer"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=300, help="images timed in each run")
@@ -409,6 +428,7 @@ def main() -> None:
         "start": lambda: measure_start(2 * options.rounds - 1),
         "memory": lambda: measure_memory(options.count),
         "idle": lambda: measure_idle(IDLE_SECONDS),
+        "networks": lambda: measure_networks(options.rounds),
         "growth": lambda: measure_growth(options.polls, options.images),
     }
     if options.fer_python:

@@ -195,6 +195,8 @@ def sha256(content: bytes | str) -> str:
 
 
 def _disposition_name(header: str) -> str | None:
+    if not header:
+        return None
     from werkzeug.http import parse_options_header  # it loads a whole server
 
     header = _header_text(header[:MAX_HEADER])

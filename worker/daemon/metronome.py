@@ -3,8 +3,10 @@ runs; the main thread waits for its ticks and does the rest."""
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
 
 from worker.daemon.alarm import Alarm
 
@@ -18,18 +20,22 @@ def metronome(alarm: Alarm, interval: float) -> Iterator[Callable[[], None]]:
 
     The ticks follow the wall clock: if it is set back and none comes, the wait is twice as long.
     """
-    from apscheduler.schedulers.background import BackgroundScheduler
+    with ExitStack() as stack:
 
-    scheduler = BackgroundScheduler(timezone=UTC)
-    late_or_not = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
-    job = scheduler.add_job(alarm.tick, "interval", seconds=interval, **late_or_not)
-    scheduler.start()
+        @cache
+        def job() -> Any:
+            # With the first wait: the first poll is not to wait until APScheduler is loaded.
+            from apscheduler.schedulers.background import BackgroundScheduler
 
-    def wait_for_tick() -> None:
-        job.modify(next_run_time=datetime.now(UTC) + timedelta(seconds=interval))
-        alarm.wait(2 * interval, until_tick=True)
+            scheduler = BackgroundScheduler(timezone=UTC)
+            late_or_not = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
+            made = scheduler.add_job(alarm.tick, "interval", seconds=interval, **late_or_not)
+            scheduler.start()
+            stack.callback(scheduler.shutdown, wait=False)
+            return made
 
-    try:
+        def wait_for_tick() -> None:
+            job().modify(next_run_time=datetime.now(UTC) + timedelta(seconds=interval))
+            alarm.wait(2 * interval, until_tick=True)
+
         yield wait_for_tick
-    finally:
-        scheduler.shutdown(wait=False)
