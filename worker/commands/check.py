@@ -4,6 +4,7 @@ example: emotion-worker check --config worker.ini
 """
 
 import argparse
+import io
 import shutil
 from contextlib import closing
 from typing import TYPE_CHECKING, Literal
@@ -14,8 +15,6 @@ from worker.terminal import safe
 
 if TYPE_CHECKING:
     from worker.config import Config
-
-BLANK = b"P5 64 64 255\n" + bytes(64 * 64)  # a black picture, as the simplest format has it
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -57,11 +56,14 @@ def show(state: str, what: str, details: str) -> None:
 
 
 def check_weights(config: "Config") -> str:
-    """Analyse a picture, since detector and libraries are needed as well."""
+    """Analyse a black picture, since detector and libraries are needed as well."""
+    from PIL import Image
+
     from worker.analysis.pipeline import Pipeline
 
-    pipeline = Pipeline(config)
-    pipeline.analyze(BLANK)
+    pipeline, black = Pipeline(config), io.BytesIO()
+    Image.new("L", (64, 64)).save(black, "PNG")
+    pipeline.analyze(black.getvalue())
     facts = pipeline.classifier.facts
     return (
         f"{config.classification.weights}: {facts.network}, "
