@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from tinydb import TinyDB
 
-from worker.database import Database, read_records
+from worker.database import Database, Owed, read_records
 
 Record = dict[str, Any]
 
@@ -69,9 +69,10 @@ def task_ids(path: Path) -> list[str]:
 
 
 def line(database: Database) -> list[str]:
-    """The tasks that are owed, by age."""
-    tasks, after = [], 0
-    while owed := database.next_owed(after=after):
-        tasks.append(owed.task_id)
-        after = owed.sequence
-    return tasks
+    """The tasks that are owed, in the order in which they are posted."""
+    return [owed.task_id for owed in database.owed(1_000_000)]
+
+
+def first_owed(database: Database) -> Owed | None:
+    """What is posted next."""
+    return next(iter(database.owed(1)), None)

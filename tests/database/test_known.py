@@ -22,7 +22,7 @@ def test_a_repeated_offer_gives_back_what_to_post_with_its_lease(tmp_path: Path)
     with Database(tmp_path / "results.json", owe=True) as database:
         database.append(RECORD, lease_id="first")
         database.mark_posted("t1")
-        assert database.owe_again("t1", "second") == Owed("t1", "second", 0, RECORD, 1)
+        assert database.owe_again("t1", "second") == Owed("t1", "second", 0, RECORD)
         assert database.known("t1") == Known(digest=None, owed=True)
         assert database.owe_again("unknown", None) is None
 

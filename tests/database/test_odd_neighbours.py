@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tinydb import TinyDB
 
-from tests.database.helpers import few, line, new_path, record, sidecar, store, task_ids
+from tests.database.helpers import few, first_owed, line, new_path, record, sidecar, store, task_ids
 from worker.database import Database, Rotation, posting_states, read_records, verify
 
 
@@ -53,7 +53,7 @@ def test_a_value_of_another_type_in_the_index_ends_nothing(
     db.close()
     list(posting_states(path))
     with Database(path, owe=True) as database:
-        database.next_owed()
+        first_owed(database)
         database.owed(10)
         for name in ("t1", "t2", "t3", "t4"):
             database.known(name)

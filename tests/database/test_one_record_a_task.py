@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.database.helpers import few, line, new_path, record, sidecar, stock, store, task_ids
+from tests.database.helpers import (
+    few,
+    first_owed,
+    line,
+    new_path,
+    record,
+    sidecar,
+    stock,
+    store,
+    task_ids,
+)
 from worker.database import (
     Database,
     verify,
@@ -43,7 +53,7 @@ def test_records_without_a_task_are_all_stored_and_none_is_owed(path: Path) -> N
         assert database.append(record(None))
         assert database.append({"task_id": 5})
         assert database.append({"task_id": None})
-        assert database.next_owed() is None
+        assert first_owed(database) is None
     assert len(stock(path)) == 5
 
 

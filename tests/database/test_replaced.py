@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tinydb import TinyDB
 
-from tests.database.helpers import line, record, sidecar, stock, task_ids
+from tests.database.helpers import first_owed, line, record, sidecar, stock, task_ids
 from worker.database import Database, Known, verify
 from worker.errors import DiskRefuses
 
@@ -71,7 +71,7 @@ def test_it_is_noticed_by_a_post_as_well(path: Path) -> None:
     with Database(path, owe=True) as database:
         database.append(record("t1"))
         path.unlink()
-        assert database.next_owed() is None
+        assert first_owed(database) is None
         assert database.owed_count() == 0
         assert database.known("t1") == Known(digest=None, owed=False)
         assert database.append(record("t2"))
@@ -95,7 +95,7 @@ def test_a_file_in_its_place_is_adopted(path: Path, indent: int | None) -> None:
         assert found is not None
         assert found["file_name"] == "a.jpeg"
         assert line(database) == ["t2", "t7", "t8"]
-        owed = database.next_owed()
+        owed = first_owed(database)
         assert owed is not None
         assert owed.lease_id == "l-t2"
     with TinyDB(path) as db:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.database.helpers import line, record, sidecar, stock, store, task_ids
+from tests.database.helpers import first_owed, line, record, sidecar, stock, store, task_ids
 from worker.database import (
     NEVER,
     Database,
@@ -129,7 +129,7 @@ def test_the_tasks_of_a_file_that_was_moved_away_stay_done(path: Path) -> None:
     oldest = sorted(path.parent.glob("results.2*.json"))[0]
     with Database(path, owe=True) as database:
         oldest.rename(oldest.with_name("archive.json"))
-        owed = database.next_owed()
+        owed = first_owed(database)
         assert owed is not None
         assert owed.task_id == "t2"
     with Database(path, owe=True) as database:

@@ -4,10 +4,10 @@ server is still owed. Other rooms use the names below and nothing behind them.
 `worker.database.kept_images` (`KeptImages`, `stem`) keeps the images themselves.
 """
 
-from worker.database.database import Database, Owed, verify
-from worker.database.index import Known
+from worker.database.database import Database, verify
 from worker.database.reader import follow_records, read_records
 from worker.database.rotation import NEVER, Rotation, parse_rotation, rotated_files
+from worker.database.told import Known, Owed
 from worker.database.verification import Verification, posting_states
 
 __all__ = [

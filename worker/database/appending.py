@@ -22,7 +22,7 @@ from tinydb.table import Document, Table
 
 from worker.database.locks import lock_handle
 from worker.database.reader import CLOSE, IMAGES, Documents
-from worker.database.rotation import undo_rotation
+from worker.database.rotation import rotated_name, undo_rotation
 
 logger = logging.getLogger(__name__)
 
@@ -128,9 +128,10 @@ class AppendStorage(Storage):
         os.fsync(self._handle.fileno())
         self._spoiled = False
 
-    def rotate(self, target: Path) -> None:
-        """Give the file the name ``target`` and begin a new one. Raises OSError; the file is then
-        as it was."""
+    def rotate(self) -> Path:
+        """Give the file another name, which is returned, and begin a new one. Raises OSError; the
+        file is then as it was."""
+        target = rotated_name(self.path)
         try:
             try:
                 target.hardlink_to(self.path)  # so that no reader ever misses the file
@@ -140,6 +141,7 @@ class AppendStorage(Storage):
         except OSError:
             undo_rotation(self.path)
             raise
+        return target
 
     def close(self) -> None:
         """Close the file, which gives its lock back; nothing is left to be written."""
@@ -171,6 +173,12 @@ class AppendTinyDB(TinyDB):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, storage=AppendStorage)
+
+    @property
+    def storage(self) -> AppendStorage:
+        """The file."""
+        assert isinstance(self._storage, AppendStorage)
+        return self._storage
 
 
 def _open_locked(path: Path) -> FileIO:

@@ -10,7 +10,6 @@ The JSON is made durable first and the index follows. What the index misses is f
 the next open, so neither a crash between the two nor a lost index loses or doubles a record.
 """
 
-import errno
 import json
 import logging
 import sqlite3
@@ -18,47 +17,31 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from worker.database.appending import AppendStorage, AppendTinyDB
-from worker.database.index import Index, Known, Place, State, can_wait
+from worker.database.appending import AppendTinyDB
+from worker.database.faults import FULL, can_wait, refused
+from worker.database.index import Index, Place, State
 from worker.database.locks import lock
 from worker.database.reader import CLOSE, IMAGES, Documents, task_id_of
-from worker.database.rotation import (
-    NEVER,
-    Rotation,
-    month_of,
-    rotated_files,
-    rotated_name,
-    undo_rotation,
-)
+from worker.database.rotation import NEVER, Rotation, month_of, rotated_files, undo_rotation
+from worker.database.told import Known, Owed
 from worker.database.verification import Verification, check
 from worker.errors import DatabaseUnusable, DiskRefuses
 
 logger = logging.getLogger(__name__)
 
+GONE = (
+    "%s: the records of %d tasks are in no file any longer; these tasks stay done, and %d results "
+    "that were still to be posted are dropped"
+)
 SEPARATOR = 50  # bytes at most between two documents, the number of the second one included
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Owed:
-    """A record to post. ``failures``: how often the server answered this post with a fault.
-
-    ``sequence``: larger for later records.
-    """
-
-    task_id: str
-    lease_id: str | None
-    failures: int
-    record: dict[str, Any]
-    sequence: int
 
 
 def _visit(
@@ -77,17 +60,20 @@ def _visit(
             try:
                 return self._healing(action)
             except OSError as error:
-                raise self._refused(self.path, error) from error
+                raise refused(self.path, error) from error
             except sqlite3.ProgrammingError:  # it is closed
                 raise
             except sqlite3.Error as error:
-                raise self._refused(self._sidecar, error) from error
+                raise refused(self._sidecar, error) from error
 
     return call
 
 
 class Database:
-    """The records of one worker. Safe to use from several threads; a context manager."""
+    """The records of one worker. Safe to use from several threads; a context manager.
+
+    ``tinydb``: the TinyDB that holds them.
+    """
 
     def __init__(self, path: Path, *, rotation: Rotation = NEVER, owe: bool = False) -> None:
         """Open ``path``, made if it is missing: lock, repair, index what the index misses.
@@ -109,35 +95,20 @@ class Database:
                 stack.callback(lock(self.path).release)
                 undo_rotation(self.path)
                 # The file is locked before anything beside it is touched.
-                self._tinydb = AppendTinyDB(self.path)
-                stack.callback(lambda: self._tinydb.close())
+                self.tinydb = AppendTinyDB(self.path)
+                stack.callback(lambda: self.tinydb.close())
                 self._index = Index(self._sidecar)
                 stack.callback(lambda: self._index.close())
                 self._healing(self._catch_up)
                 self._stack = stack.pop_all()
         except OSError as error:
             if error.errno in FULL:
-                raise self._refused(self.path, error) from error
+                raise refused(self.path, error) from error
             raise DatabaseUnusable(f"cannot use {path}: {error.strerror or error}") from error
         except sqlite3.Error as error:
             if can_wait(error) and "unable to open" not in str(error):
-                raise self._refused(self._sidecar, error) from error
+                raise refused(self._sidecar, error) from error
             raise DatabaseUnusable(f"cannot use {self._sidecar}: {error}") from error
-
-    def _refused(self, path: Path, error: OSError | sqlite3.Error) -> DiskRefuses:
-        text = error.strerror if isinstance(error, OSError) else None
-        return DiskRefuses(f"cannot write {path}: {text or error}; waiting")
-
-    @property
-    def tinydb(self) -> AppendTinyDB:
-        """The TinyDB that holds the records, for its queries."""
-        return self._tinydb
-
-    @property
-    def _storage(self) -> AppendStorage:
-        storage = self._tinydb.storage
-        assert isinstance(storage, AppendStorage)
-        return storage
 
     def _catch_up(self, *, rebuild: bool = False) -> None:
         """Bring the index up to date with the files, mend the tail of the one that is open."""
@@ -145,50 +116,39 @@ class Database:
         family = [*rotated_files(self.path), self.path]
         if rebuild or not self._index.agrees(family):
             documents = Documents(self.path)
-            self._rebuild([*map(Documents, family[:-1]), documents])
+            gone, dropped = self._index.rebuild([*map(Documents, family[:-1]), documents])
+            if gone:
+                logger.warning(GONE, self.path, gone, dropped)
         else:
             documents = Documents(self.path, self._index.last(self.path.name))
             self._index.extend(documents)
         if not documents.appendable:
             logger.info("%s: bringing it into the form that appends need", self.path)
-            self._storage.write(self._storage.read() or {})
+            self.tinydb.storage.write(self.tinydb.storage.read() or {})
             self._catch_up(rebuild=True)
             return
         if self.owe:
             self._index.owe_found()
         if documents.torn is not None:
             self._torn_bytes = len(documents.torn)
-        self._storage.resume(documents, self._index.top(self.path.name))
+        self.tinydb.storage.resume(documents, self._index.top(self.path.name))
 
     def _reopen(self) -> None:
         """Go on with the file that stands at the path now."""
         try:
-            self._tinydb.close()
-            self._tinydb = AppendTinyDB(self.path)
+            self.tinydb.close()
+            self.tinydb = AppendTinyDB(self.path)
             self._catch_up(rebuild=True)
         except DatabaseUnusable as error:
             # What is in hand is kept, and a person can put the file right.
-            self._tinydb.close()
+            self.tinydb.close()
             raise DiskRefuses(f"{error}; waiting") from error
-
-    def _rebuild(self, family: list[Documents]) -> None:
-        gone, dropped = self._index.rebuild(family)
-        if gone:
-            logger.warning(
-                "%s: the records of %d tasks are in no file any longer; these tasks stay done, and "
-                "%d results that were still to be posted are dropped",
-                self.path,
-                gone,
-                dropped,
-            )
 
     def _healing(self, action: Callable[[], T]) -> T:
         try:
             return action()
-        except sqlite3.ProgrammingError:  # it is closed
-            raise
         except sqlite3.Error as error:
-            if can_wait(error):
+            if can_wait(error) or isinstance(error, sqlite3.ProgrammingError):  # it is closed
                 raise
             self._index.discard(error)
             self._unnoted = None
@@ -215,16 +175,14 @@ class Database:
         was), ValueError or TypeError for what JSON cannot hold, NaN included.
         """
         task_id = task_id_of(record)
-        if not self._storage.is_in_place():
+        if not self.tinydb.storage.is_in_place():
             logger.warning("%s was moved, replaced or cut by another program", self.path)
             self._reopen()
         if task_id is not None and self._index.known(task_id):
             return False
         self._rotate_if_due(record)
-        storage = self._storage
-        at = storage.end
-        top = self._tinydb.table(IMAGES).insert(record)
-
+        at = self.tinydb.storage.end
+        top = self.tinydb.table(IMAGES).insert(record)
         place = Place(0, self.path.name, at, task_id, 0, lease_id)
         owe = self.owe and task_id is not None
         self._unnoted = partial(self._index.add, place, top, digest, owe=owe)
@@ -235,10 +193,9 @@ class Database:
 
     def _rotate_if_due(self, record: Mapping[str, Any]) -> None:
         month = month_of(time.time())
-        size = self._storage.end + len(json.dumps(dict(record))) + SEPARATOR + len(CLOSE)
-        if self._storage.top >= 0 and self._rotation.is_due(size, self._month, month):
-            target = rotated_name(self.path)
-            self._storage.rotate(target)
+        size = self.tinydb.storage.end + len(json.dumps(dict(record))) + SEPARATOR + len(CLOSE)
+        if self.tinydb.storage.top >= 0 and self._rotation.is_due(size, self._month, month):
+            target = self.tinydb.storage.rotate()
             self._unnoted = partial(self._index.rotate, self.path.name, target.name)
             logger.info("%s: begun anew; the records until now are in %s", self.path, target)
             self._note()
@@ -252,10 +209,7 @@ class Database:
 
     @_visit
     def find(self, task_id: str) -> dict[str, Any] | None:
-        """The record of a task, or None if it is not recorded or its file is gone.
-
-        Raises DiskRefuses.
-        """
+        """The record of a task, or None if it has none or its file is gone. Raises DiskRefuses."""
         found = self._read(lambda: self._index.places(task_id))
         return found[0].record if found else None
 
@@ -270,7 +224,7 @@ class Database:
             places = look()
             records = [place.read(self.path.parent) for place in places]
         return [
-            Owed(place.task_id or "", place.lease_id, place.failures, record, place.seq)
+            Owed(place.task_id or "", place.lease_id, place.failures, record)
             for place, record in zip(places, records, strict=True)
             if record is not None
         ]
@@ -279,27 +233,18 @@ class Database:
     def owe_again(self, task_id: str, lease_id: str | None) -> Owed | None:
         """The server offered a recorded task again: post its record again, with this lease.
 
-        Returns what to post. Does nothing, and returns None, while ``owe`` is False or if there is
-        no such record. Raises DiskRefuses.
-        """
+        Returns what to post, or None while ``owe`` is False or if there is no such record. Raises
+        DiskRefuses."""
         if not self.owe:
             return None
         self._index.owe(task_id, lease_id)
         return next(iter(self._read(lambda: self._index.places(task_id))), None)
 
-    def next_owed(self, *, after: int | None = None) -> Owed | None:
-        """The first of what `owed` gives, or None."""
-        return next(iter(self.owed(1, after=after)), None)
-
     @_visit
-    def owed(self, most: int, *, after: int | None = None) -> list[Owed]:
+    def owed(self, most: int) -> list[Owed]:
         """The next records to post, ``most`` at most: oldest first, but behind the others after
-        each fifth failure. None at all while ``owe`` is False.
-
-        With ``after``: by age alone, those whose ``sequence`` is larger. So each can be tried
-        once: begin with 0, and pass the ``sequence`` of the last one. Raises DiskRefuses.
-        """
-        return self._read(lambda: self._index.owed(most, after)) if self.owe else []
+        each fifth failure. None at all while ``owe`` is False. Raises DiskRefuses."""
+        return self._read(lambda: self._index.owed(most)) if self.owe else []
 
     @_visit
     def mark_posted(self, task_id: str) -> None:
@@ -323,10 +268,8 @@ class Database:
 
     @_visit
     def verify(self) -> Verification:
-        """Check each document of each file, and make the index again if it does not agree.
-
-        Raises DatabaseUnusable for a file that is damaged.
-        """
+        """Check each document of each file, and make the index again if it does not agree. Raises
+        DatabaseUnusable for a file that is damaged."""
         family = [*rotated_files(self.path), self.path]
         found = check(family, self._index, self._torn_bytes)
         if not found.index_agrees:

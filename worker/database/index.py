@@ -8,20 +8,20 @@ changes; the next open finds those records in the file.
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from worker.database.faults import can_wait
 from worker.database.reader import Documents, read_document, task_id_of
+from worker.database.told import Known
 
 logger = logging.getLogger(__name__)
 
 VERSION = 3
 BATCH = 200  # rows that are inserted by one statement, which halves the time that they take
 COUNTED_FAILURES = 5  # after each so many, a post goes to the back of the line
-FAULTS = ("FULL", "IOERR", "BUSY", "LOCKED", "CANTOPEN", "READONLY", "PERM", "NOMEM")
 
 # A record without a `file` is in none any longer, but its task stays done. One without a `state`
 # was found in a file: it becomes owed once somebody opens the database who owes posts. `turn`: the
@@ -46,15 +46,6 @@ class State(IntEnum):
     REFUSED = 3
 
 
-@dataclass(frozen=True)
-class Known:
-    """A recorded task. ``digest``: the SHA-256 (hex) of its image as noted when it was stored, or
-    None; ``owed``: whether its record is still to be posted."""
-
-    digest: str | None
-    owed: bool
-
-
 class Place(NamedTuple):
     """Where a record begins, in which file, at which byte; and what is noted of its post."""
 
@@ -69,12 +60,6 @@ class Place(NamedTuple):
         """The record, or None if it does not stand there. Raises OSError."""
         document = read_document(folder / self.name, self.at)
         return document if document and task_id_of(document) == self.task_id else None
-
-
-def can_wait(error: sqlite3.Error) -> bool:
-    """Whether the disk or another process is at fault, and not the content of the sidecar."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-    return code in [getattr(sqlite3, f"SQLITE_{name}") for name in FAULTS]
 
 
 def blob_of(text: str | None) -> bytes | None:
@@ -264,14 +249,9 @@ class Index:
         """Where all records are said to stand, oldest first."""
         return self._places("ORDER BY seq")
 
-    def owed(self, most: int, after: int | None) -> list[Place]:
-        """The first in line; or, by age, the oldest whose ``seq`` is larger than ``after``;
-        ``most`` of them at most."""
-        if after is None:
-            return list(self._places("WHERE state = 1 ORDER BY turn LIMIT ?", most))
-        # The plus keeps SQLite from sorting all that is owed to find one.
-        rest = "WHERE +state = 1 AND seq > ? ORDER BY seq LIMIT ?"
-        return list(self._places(rest, after, most))
+    def owed(self, most: int) -> list[Place]:
+        """The first in the line of posts, ``most`` of them at most."""
+        return list(self._places("WHERE state = 1 ORDER BY turn LIMIT ?", most))
 
     def _places(self, rest: str, *values: object) -> Iterator[Place]:
         query = f"""SELECT seq, name, ifnull(CAST(at AS INTEGER), 0), task_id, failures, lease_id
