@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.photographs import encode, picture
+import worker
+from tests.photographs import SAMPLES, encode, picture
 from tests.processes import LIMIT, Call, run_worker, wait_for
 from worker.config import PROJECT
 from worker.database import Database, read_records
+from worker.record import face_entry
 
 POST = ("--set", "server.results_path=/results")
 
@@ -132,3 +134,17 @@ def test_the_pages_link_to_pages_that_are_there() -> None:
         assert all((page.parent / link).exists() for link in links if "://" not in link), page
         named = re.findall(r"`(docs/[\w.-]+)`", text)
         assert all((PROJECT / name).exists() for name in named), page
+
+
+def test_the_readme_shows_what_the_demo_finds_and_a_server_that_is_an_example() -> None:
+    page = (PROJECT / "README.md").read_text()
+    [shown] = re.findall(r'^    (\{"file_name": "astronaut.jpg".*?\}\]), …\}$', page, re.M | re.S)
+    stated = json.loads(shown + "}")
+    [face] = worker.Analyzer().faces(SAMPLES["astronaut.jpg"])
+    found = face_entry(1, face, stated["threshold"])
+    [said] = stated["faces"]
+    corners = zip(said.pop("bbox"), found.pop("bbox"), strict=True)
+    assert all(abs(int(one) - int(other)) <= 2 for one, other in corners)
+    assert found == pytest.approx(said, abs=0.02)
+    [server] = re.findall(r"```python\n(.*?)```", page, re.S)
+    assert (PROJECT / "examples" / "server.py").read_text().endswith(server)
