@@ -78,7 +78,7 @@ def test_a_full_disk_loses_nothing_and_the_daemon_goes_on_when_there_is_room(
     # When the next image comes
     offer("t2")
     assert process.stderr is not None
-    while "cannot write" not in (line := process.stderr.readline()):
+    while "polling: cannot write" not in (line := process.stderr.readline()):
         assert process.poll() is None
     # Then the log says so, the file stays readable, and the record follows once there is room
     assert "next try in" in line

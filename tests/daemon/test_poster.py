@@ -17,7 +17,8 @@ from worker.config import ServerConfig
 from worker.daemon.backoff import Backoff
 from worker.daemon.metrics import Metrics
 from worker.daemon.poster import QUIET, Poster
-from worker.database import Database, posting_states
+from worker.database import Database, Owed, posting_states
+from worker.errors import DiskRefuses
 
 LOG = logging.getLogger("test")
 
@@ -210,6 +211,41 @@ def test_an_outage_counts_against_no_result(database: Database, clock: Clock) ->
     rounds(make("http://127.0.0.1:1", database, clock), clock, 7)
     (owed,) = database.owed(1)
     assert owed.failures == 0
+
+
+def test_a_disk_that_refuses_is_an_outage_that_ends_though_nothing_is_owed_by_then(
+    server: ScriptedServer, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Refusing(Database):
+        refuses = True
+
+        def owed(self, most: int) -> list[Owed]:
+            if self.refuses:
+                raise DiskRefuses("cannot write the index")
+            return super().owed(most)
+
+    caplog.set_level(logging.INFO)
+    with Refusing(tmp_path / "r.json", owe=True) as database:
+        poster = make(server.url, database, clock)
+        assert poster.step() == 10
+        database.refuses = False
+        clock.now += 10
+        assert poster.step() is None
+    assert [r.getMessage().split(";")[0].split(" after")[0] for r in caplog.records] == [
+        "posting: cannot write the index",
+        "posting: works again",
+    ]
+
+
+def test_without_a_results_path_nothing_is_looked_for(
+    server: ScriptedServer, tmp_path: Path, clock: Clock
+) -> None:
+    class Unasked(Database):
+        def owed(self, most: int) -> list[Owed]:
+            raise AssertionError("nobody posts")
+
+    with Unasked(tmp_path / "r.json") as database:
+        assert make(server.url, database, clock).step() is None
 
 
 def test_a_backlog_waits_for_the_next_image_while_images_come(

@@ -59,6 +59,8 @@ class Poster:
         Returns the seconds to wait before the next step; None: until a record is stored. While
         ``images_come`` a backlog waits for the next of them, so that it does not slow them down.
         """
+        if not self._database.owe:
+            return None
         with self._posting:
             if (left := self._next_try - self._clock()) > 0:
                 return left
@@ -67,6 +69,7 @@ class Poster:
             except RetryLater as error:
                 return self._failed(error)
             if not owed:
+                self._works()
                 return None
             if not self._post_all(owed):
                 return self._next_try - self._clock()
@@ -105,10 +108,13 @@ class Poster:
         except RetryLater as error:
             self._failed(error)
             return False
-        self._backoff.works()
-        self._metrics.backoff.labels("posting").set(0)
+        self._works()
         self._at_once = self._most
         return True
+
+    def _works(self) -> None:
+        self._backoff.works()
+        self._metrics.backoff.labels("posting").set(0)
 
     def _failed(self, error: RetryLater) -> float:
         seconds = self._backoff.fault(error)
