@@ -59,10 +59,11 @@ def test_mirroring_alone_turns_half_of_them_and_changes_nothing_else() -> None:
 def test_erasing_covers_one_rectangle_of_some_with_their_mean() -> None:
     before = faces().repeat(4, 1, 1, 1)
     torch.manual_seed(0)
-    after = erase(before)
+    after = erase(before, 0.3)
     changed = (after != before)[:, 0]
     covered = changed.any(dim=2).any(dim=1)
     assert 0.2 < float(covered.float().mean()) < 0.4
+    assert torch.equal(erase(before, 0), before)
     for face, was, where in zip(after[covered], before[covered], changed[covered], strict=True):
         rows, columns = where.any(dim=1).nonzero(), where.any(dim=0).nonzero()
         patch = face[0, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -24,6 +24,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         ("--learning-rate", number(float, 0, 10), 0.05, "peak; with --init take 0.005"),
         ("--weight-decay", number(float, 0, 1), 5e-4, "of weights, not of norms and biases"),
         ("--mixup", number(float, 0, 10), 0, "how strongly faces are blended; 0: not at all"),
+        ("--erase", fraction, 0.3, "how often a part of a face is covered, 0 to 1"),
         ("--views", number(int, 0, 999), 0, "views of a face, stored with what the teachers say"),
         ("--seed", int, 0, "of all that is drawn by chance"),
         ("--threads", number(int, 0, 1024), 0, "of the CPU; 0: all"),

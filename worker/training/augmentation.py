@@ -15,7 +15,6 @@ ROTATION = 20.0  # degrees, either way
 SCALE = 0.18  # fraction, either way
 SHIFT = 0.10  # fraction of the side, either way
 GAMMA = 0.4  # natural logarithm of the exponent, either way
-ERASE_PROBABILITY = 0.3
 ERASE_SIDE = (0.1, 0.4)  # fraction of the side
 
 
@@ -41,8 +40,8 @@ def mirror(faces: Tensor) -> Tensor:
     return torch.where(chosen, faces.flip(3), faces)
 
 
-def erase(faces: Tensor) -> Tensor:
-    """Cover a random rectangle of some faces with that face's mean gray.
+def erase(faces: Tensor, probability: float) -> Tensor:
+    """Cover a random rectangle of a face with its mean gray, each face with this ``probability``.
 
     Done after a teacher has looked: a pupil that sees less learns what the teacher saw.
     """
@@ -53,7 +52,7 @@ def erase(faces: Tensor) -> Tensor:
     starts = torch.rand(2, count, 1, device=device) * (side - sizes)
     pixels = torch.arange(side, device=device)
     inside = (pixels >= starts) & (pixels < starts + sizes)
-    chosen = torch.rand(count, 1, 1, device=device) < ERASE_PROBABILITY
+    chosen = torch.rand(count, 1, 1, device=device) < probability
     covered = inside[0].unsqueeze(2) & inside[1].unsqueeze(1) & chosen
     return torch.where(covered.unsqueeze(1), faces.mean(dim=(1, 2, 3), keepdim=True), faces)
 

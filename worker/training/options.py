@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from worker import PROGRAM
+
 SETTING_ONLY = ("threads", "device")  # where it runs, not what comes out
 
 
@@ -17,10 +19,12 @@ class TrainOptions:
     cheap first part of a training); ``init``: weights to begin with instead of random ones, ours
     or torchvision's VGG; ``teacher``: weights whose mean opinion is learned beside the votes;
     ``views``: how many augmented views of each face are stored with that opinion, 0: it is asked
-    anew each time; ``mixup``: strength, 0: none; ``dropout``: of every dropout layer, None: the
-    network's own (less of it suits a short schedule); ``sizes``: texts ``key=value`` of a member of
-    emotion_net's family; ``mirrored``: as in `Facts`; ``bfloat16``: about 1.7 times faster on a CPU
-    with avx512_bf16 and on a GPU, slower on a CPU without; ``device``: cpu, cuda, or auto.
+    anew each time; ``mixup``: strength, 0: none; ``erase``: how often a part of a face is covered,
+    0..1 (a small network learns more without, at the end); ``dropout``: of every dropout layer,
+    None: the network's own (less of it suits a short schedule); ``sizes``: texts ``key=value`` of a
+    member of emotion_net's family; ``mirrored``: as in `Facts`; ``bfloat16``: about 1.7 times
+    faster on a CPU with avx512_bf16 and on a GPU, slower on a CPU without; ``device``: cpu, cuda,
+    or auto.
     """
 
     network: str
@@ -37,6 +41,7 @@ class TrainOptions:
     teacher: tuple[Path, ...] = ()
     views: int = 0
     mixup: float = 0.0
+    erase: float = 0.3
     dropout: float | None = None
     sizes: tuple[str, ...] = ()
     mirrored: bool = False
@@ -45,7 +50,7 @@ class TrainOptions:
 
     def command(self) -> str:
         """The command that repeats this run, for the weights' facts; DIR stands for the data."""
-        words = ["python run_worker.py train"]
+        words = [f"{PROGRAM} train"]
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name not in SETTING_ONLY and value != field.default:

@@ -66,11 +66,13 @@ Report = Callable[[Progress], None]
 @dataclass(frozen=True)
 class _Material:
     """What is learned from, on the device: ``crops`` uint8 ``(n, any, any)`` and ``votes`` float32
-    ``(n, classes)``; the side that the network is shown; teachers, and their views, if any."""
+    ``(n, classes)``; the side that the network is shown; how often a part of
+    a face is covered; teachers, and their views, if any."""
 
     crops: Tensor
     votes: Tensor
     side: int
+    erase: float
     teachers: Teachers | None = None
     views: Views | None = None
 
@@ -84,7 +86,7 @@ class _Material:
             faces = augment(self.crops[chosen].unsqueeze(1).float())
             if self.teachers:
                 wanted = lesson_of(self.teachers.opinion(faces), wanted)
-        return as_seen(erase(faces), self.side), wanted
+        return as_seen(erase(faces, self.erase), self.side), wanted
 
 
 def train(options: TrainOptions, report: Report) -> Facts:
@@ -197,7 +199,7 @@ def _validation(
 
 def _material(options: TrainOptions, lesson: Lesson, side: int, device: torch.device) -> _Material:
     crops, votes = (torch.from_numpy(each).to(device) for each in (lesson.crops, lesson.targets))
-    material = _Material(crops, votes, side)
+    material = _Material(crops, votes, side, options.erase)
     if not options.teacher:
         if options.views:
             raise UsageError("--views keeps what teachers say: name one with --teacher")
