@@ -138,6 +138,7 @@ class Index:
         self._run(f"PRAGMA journal_mode = {'MEMORY' if empty else 'WAL'}")
         lost = "NOT EXISTS (SELECT 1 FROM records WHERE records.task_id = old.task_id)"
         posts = "digest, state, turn, failures, lease_id, reason"
+        old_posts = ", ".join(f"old.{name}" for name in posts.split(", "))
         with self._db:
             self._run("BEGIN IMMEDIATE", "ALTER TABLE records RENAME TO old", "DROP TABLE files")
             self._run("DROP INDEX by_task", "DROP INDEX by_turn", *_TABLES.strip().split(";\n"))
@@ -146,9 +147,8 @@ class Index:
                 self._fill(documents)
             self._run(
                 _BY_TASK,
-                f"""UPDATE records SET ({posts}) = (SELECT {posts} FROM old
-                    WHERE old.task_id = records.task_id ORDER BY old.seq)
-                WHERE EXISTS (SELECT 1 FROM old WHERE old.task_id = records.task_id)""",  # noqa: S608
+                f"""UPDATE records SET ({posts}) = ({old_posts}) FROM old
+                WHERE old.task_id = records.task_id""",  # noqa: S608
                 _BY_TURN,
             )
             query = f"SELECT count(*), ifnull(sum(state = 1), 0) FROM old WHERE file AND {lost}"  # noqa: S608
