@@ -104,3 +104,13 @@ def test_document_ids_of_many_digits_are_counted_on(path: Path, digits: int) -> 
     assert [d.doc_id for d in TinyDB(path).table("images")] == [largest, 5, largest + 1]
     assert len(list(read_records(path))) == 3
     assert verify(path).index_agrees
+
+
+def test_an_index_whose_very_names_are_damaged_is_made_again(path: Path) -> None:
+    store(path, "t1", "t2", owe=True)
+    content = sidecar(path).read_bytes()
+    for place in range(content.index(b"CREATE TABLE") - 40, 4096, 9):
+        sidecar(path).write_bytes(content[:place] + b"\x80" + content[place + 1 :])
+        list(posting_states(path))
+        with Database(path, owe=True) as database:
+            assert line(database) == ["t1", "t2"]

@@ -27,11 +27,12 @@ COUNTED_FAILURES = 5  # after each so many, a post goes to the back of the line
 # was found in a file: it becomes owed once somebody opens the database who owes posts. `turn`: the
 # place in the line of posts. `top`: a file's largest document id, as text, since it may be larger
 # than SQLite's numbers.
-_TABLES = """
-CREATE TABLE files (id INTEGER PRIMARY KEY, name TEXT, top TEXT DEFAULT -1);
-CREATE TABLE records (seq INTEGER PRIMARY KEY, file INTEGER, at INTEGER, task_id BLOB, digest TEXT,
-    state INTEGER, turn INTEGER, failures INTEGER DEFAULT 0, lease_id BLOB, reason BLOB);
-"""
+_TABLES = (
+    "CREATE TABLE files (id INTEGER PRIMARY KEY, name TEXT, top TEXT DEFAULT -1)",
+    """CREATE TABLE records (seq INTEGER PRIMARY KEY, file INTEGER, at INTEGER, task_id BLOB,
+    digest TEXT, state INTEGER, turn INTEGER, failures INTEGER DEFAULT 0, lease_id BLOB,
+    reason BLOB)""",
+)
 _BY_TASK = "CREATE INDEX by_task ON records (task_id)"
 _BY_TURN = "CREATE INDEX by_turn ON records (turn) WHERE state = 1"
 _LAST_TURN = "(SELECT ifnull(max(turn), 0) FROM records WHERE state = 1)"
@@ -141,7 +142,7 @@ class Index:
         old_posts = ", ".join(f"old.{name}" for name in posts.split(", "))
         with self._db:
             self._run("BEGIN IMMEDIATE", "ALTER TABLE records RENAME TO old", "DROP TABLE files")
-            self._run("DROP INDEX by_task", "DROP INDEX by_turn", *_TABLES.strip().split(";\n"))
+            self._run("DROP INDEX by_task", "DROP INDEX by_turn", *_TABLES)
             for documents in family:
                 self._db.execute("INSERT INTO files (name) VALUES (?)", (documents.path.name,))
                 self._fill(documents)
@@ -278,15 +279,19 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         (version,) = db.execute("PRAGMA user_version").fetchone()
+        schema = (*_TABLES, _BY_TASK, _BY_TURN)
         if version == 0:
-            tables = f"BEGIN; {_TABLES} {_BY_TASK}; {_BY_TURN}"
-            db.executescript(f"{tables}; PRAGMA user_version = {VERSION}; COMMIT")
+            db.executescript(f"BEGIN; {'; '.join(schema)}; PRAGMA user_version = {VERSION}; COMMIT")
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"its version is {version}, not {VERSION}")
         (result,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+        if {sql for (sql,) in db.execute("SELECT sql FROM sqlite_master")} != {*schema}:
+            result = "its tables are not as they were made"
         if result != "ok":
             raise sqlite3.DatabaseError(result)
-    except BaseException:
+    except BaseException as error:
         db.close()
+        if isinstance(error, UnicodeDecodeError):  # SQLite cites what is damaged
+            raise sqlite3.DatabaseError(f"damaged: {error}") from error
         raise
     return db

@@ -40,7 +40,6 @@ class Entry(NamedTuple):
     ``at`` lies before the separator and the key: it is the end of what stands before.
     """
 
-    doc_id: int
     at: int
     end: int
     document: dict[str, Any]
@@ -63,6 +62,7 @@ class _Window:
         self.pos = self.mark = 0
         self._fill(CHUNK)
         self.is_empty = not self._text
+        self.top = -1
 
     def _fill(self, size: int) -> None:
         self._base += self.mark
@@ -97,7 +97,8 @@ class _Window:
             raise _Broken
 
     def documents(self, key: re.Pattern[str]) -> Iterator[Entry]:
-        """Go past the documents of a table, and past its end."""
+        """Go past the documents of a table, and past its end; `top` becomes the largest id."""
+        self.top = -1
         while True:
             self.mark = self.pos
             if self.pos > self._near_end:
@@ -106,28 +107,34 @@ class _Window:
             if not found:
                 self.need(_END)
                 return
-            at = self._base + self.pos
+            at, size = self._base + self.pos, CHUNK
             self.pos = found.end()
-            document = self._value()
-            yield Entry(int(found[1]), at, self._base + self.pos, document)
+            while True:
+                try:
+                    document, self.pos = _decode(self._text, self.pos)
+                    break
+                except (ValueError, RecursionError):
+                    if self._complete:
+                        raise _Broken from None
+                    size *= 4
+                    self._fill(size)
+            end = self._base + self.pos
+            if not self._text.isascii():
+                document = self._decoded(at, end)
+            number = int(found[1])
+            if number > self.top:
+                self.top = number
+            yield Entry(at, end, document)
             key = _NEXT_KEY
 
-    def _value(self) -> dict[str, Any]:
-        size = CHUNK
-        document: dict[str, Any]
-        while True:
-            try:
-                document, end = _decode(self._text, self.pos)
-                if not self._text.isascii():
-                    document = json.loads(self._text[self.pos : end].encode("latin-1"))
-            except (ValueError, RecursionError):
-                if self._complete:
-                    raise _Broken from None
-                size *= 4
-                self._fill(size)
-            else:
-                self.pos = end
-                return document
+    def _decoded(self, at: int, end: int) -> dict[str, Any]:
+        """The document at these bytes, if it may hold other characters than ASCII."""
+        text = self._text[at - self._base : end - self._base].encode("latin-1")
+        try:
+            document: dict[str, Any] = json.loads(text[text.index(b"{") :])
+        except ValueError:
+            raise _Broken from None
+        return document
 
 
 class Documents:
@@ -195,11 +202,10 @@ class Documents:
         window.need(_END)
 
     def _documents(self, window: _Window, key: re.Pattern[str]) -> Iterator[Entry]:
-        for entry in window.documents(key):
-            self.end = entry.end
-            if entry.doc_id > self.top:
-                self.top = entry.doc_id
-            yield entry
+        try:
+            yield from window.documents(key)
+        finally:
+            self.end, self.top = window.start, max(self.top, window.top)
 
 
 def task_id_of(record: Mapping[str, Any]) -> str | None:
