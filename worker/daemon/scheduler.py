@@ -11,6 +11,7 @@ poll found is returned to it; all that is counted about polls is counted there.
 """
 
 import logging
+import sys
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -36,6 +37,8 @@ from worker.errors import DiskRefuses, RetryLater, UsageError
 from worker.log import configure_logging
 
 logger = logging.getLogger(__name__)
+
+SWITCH_INTERVAL = 0.0005  # seconds
 
 # How many polls follow one that found this; after anything else, none.
 FOLLOWED_BY = {Found.IMAGE: 2, Found.AGAIN: 1}
@@ -161,6 +164,8 @@ def run(
     Raises UsageError for weights or a metrics address that cannot be used, DatabaseUnusable for a
     locked or damaged file. Neither an unreachable server nor a full disk ends it.
     """
+    # A child's answer must not wait 5 ms, Python's own interval, for a thread that parses HTTP.
+    sys.setswitchinterval(SWITCH_INTERVAL)
     # First of all, so that a wrong file ends the process at once.
     network = read_weights(config.classification.weights)[1].network
     hand, metrics = Hand(), Metrics(network, health_limit(config))
