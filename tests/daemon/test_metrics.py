@@ -146,7 +146,7 @@ def test_a_loop_that_stands_still_is_unhealthy_until_it_goes_on() -> None:
         assert mended.status_code == 200
         assert mended.json()["backoff_s"] == 2.5
         assert mended.json()["last_answer_age_s"] == 211
-        assert requests.get(f"{url}/", timeout=30).status_code == 404
+        assert requests.get(f"{url}/other", timeout=30).status_code == 404
 
 
 @pytest.mark.parametrize(("interval", "backoff", "limit"), [(5, 60, 210), (100, 60, 330)])

@@ -1,8 +1,9 @@
-"""What the daemon does, counted; served at /metrics and /healthz if an address is configured."""
+"""What the daemon does, counted; served at /, /metrics and /healthz if an address is configured."""
 
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import prometheus_client as prometheus
 
 from worker import __version__, errors
 from worker.config import Config
+from worker.daemon.status_page import POLICY, status_page
 from worker.record import EMOTIONS, Record
 
 FAULTS: dict[type[errors.RetryLater], str] = {
@@ -42,6 +44,7 @@ class Metrics:
         self.network, self.limit, self._clock = network, limit, clock
         self._outcome, self._wait = "none yet", 0.0  # of the last poll
         self._completed, self._answered = clock(), math.nan
+        self.latest: deque[Record] = deque(maxlen=10)  # for the page
         self.registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=self.registry)
         ours: Any = {"namespace": "emotion_worker", "registry": self.registry}
@@ -86,6 +89,7 @@ class Metrics:
 
     def recorded(self, record: Record) -> None:
         """An image's record is on disk."""
+        self.latest.append(record)
         error = record.get("error")
         self.images.labels(error["type"] if error else "analyzed").inc()
         for face in record["faces"]:
@@ -96,6 +100,10 @@ class Metrics:
     def stage(self, name: str) -> AbstractContextManager[object]:
         """Measure what is done inside as one of STAGES, also if it fails."""
         return self.stages.labels(name).time()
+
+    def figure(self, name: str) -> float:
+        """A gauge as it stands now, by its name without the prefix."""
+        return self.registry.get_sample_value(f"emotion_worker_{name}") or 0.0
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether the loop goes round, and the facts. A server that is down is no fault of it."""
@@ -119,20 +127,23 @@ def health_limit(config: Config) -> float:
 
 @contextmanager
 def serve(address: str, metrics: Metrics) -> Iterator[str]:
-    """Serve /metrics and /healthz at ``address``, as `MetricsConfig` has it, or do nothing if it is
-    empty; gives the URL. Raises UsageError if it cannot listen there."""
+    """Serve /, /metrics and /healthz at ``address``, as `MetricsConfig` has it, or do nothing if it
+    is empty; gives the URL. Raises UsageError if it cannot listen there."""
     if not address:
         yield ""
         return
-    from worker.web import WebServer
+    from worker.web import WebServer, guard
 
     show: Any = prometheus.make_wsgi_app(metrics.registry)
 
     def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        path, facts = environ["PATH_INFO"], {"error": "there are /metrics and /healthz"}
+        path, facts = environ["PATH_INFO"], {"error": "there are /, /metrics and /healthz"}
         if path == "/metrics":
             metrics_page: Iterable[bytes] = show(environ, start_response)
             return metrics_page
+        if path == "/":
+            start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+            return [status_page(metrics)]
         status = "404 Not Found"
         if path == "/healthz":
             healthy, facts = metrics.health()
@@ -142,7 +153,9 @@ def serve(address: str, metrics: Metrics) -> Iterator[str]:
 
     host, _, port = address.rpartition(":")
     try:
-        server = WebServer(answer, host=host.strip("[]"), port=int(port))
+        host = host.strip("[]")
+        guarded = guard(answer, POLICY, host=host, exempt=("/metrics", "/healthz"))
+        server = WebServer(guarded, host=host, port=int(port))
     except errors.UsageError as error:
         raise errors.UsageError(f"[metrics] address = {address}: {error}") from None
     with server:

@@ -181,7 +181,7 @@ def run(
         text = "polling %s%s every %g s, storing to %s"
         logger.info(text, server.url, server.image_path, interval, config.database.path)
         if metrics_url:
-            logger.info("serving %s/metrics and /healthz", metrics_url)
+            logger.info("serving %s/metrics and /healthz, and a page at /", metrics_url)
         notify("READY=1")
         while not alarm.stop_requested:
             with (
