@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -10,7 +11,10 @@ def family(pid: int) -> Iterator[Path]:
     own = Path("/proc", str(pid))
     yield own
     for task in (own / "task").iterdir():
-        for child in (task / "children").read_text().split():
+        children = ""
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+            children = (task / "children").read_text()
+        for child in children.split():
             yield from family(int(child))
 
 
