@@ -15,6 +15,9 @@ set -eu
 ferplus=$1 out=$2 from=${3:-teachers}
 weights=$(dirname "$0")
 teacher_epochs=${TEACHER_EPOCHS:-100} pupil_epochs=${PUPIL_EPOCHS:-300} views=${VIEWS:-40}
+case $weights$out in
+*[[:space:]]*) echo "recipe.sh: OUT, and the folder of this script, must have no spaces" >&2; exit 2 ;;
+esac
 mkdir -p "$out"
 
 # train FILE NETWORK FLAG...

@@ -88,3 +88,12 @@ def test_without_a_gpu_it_begins_with_the_shipped_teacher(data: Path, tmp_path: 
     for each in commands:
         teacher = Path(each[each.index("--teacher") + 1])
         assert teacher.samefile(PROJECT / "weights" / "emotion_net_wide.onnx")
+
+
+def test_a_folder_with_spaces_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    output = tmp_path / "two words"
+    command = ["sh", str(RECIPE), str(tmp_path), str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "must have no spaces" in done.stderr
+    assert not output.exists()
