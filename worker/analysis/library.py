@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from worker.analysis.pipeline import Pipeline
 from worker.config import ClassificationConfig, Config, DetectionConfig
-from worker.errors import ImageLost
 from worker.record import Face
 
 
@@ -54,8 +53,6 @@ class Analyzer:
         if isinstance(image, np.ndarray):
             return self._pipeline.find_faces(_gray(image))
         content = image if isinstance(image, bytes) else Path(image).read_bytes()
-        if not content:
-            raise ImageLost("not_an_image", "the image is empty (0 bytes)")
         return self._pipeline.analyze(content).faces
 
 

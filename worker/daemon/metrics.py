@@ -103,7 +103,9 @@ class Metrics:
 
     def figure(self, name: str) -> float:
         """A gauge as it stands now, by its name without the prefix."""
-        return self.registry.get_sample_value(f"emotion_worker_{name}") or 0.0
+        value = self.registry.get_sample_value(f"emotion_worker_{name}")
+        assert value is not None, f"there is no gauge {name}"
+        return value
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether the loop goes round, and the facts. A server that is down is no fault of it."""
