@@ -43,21 +43,22 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 def children(process: int) -> list[int]:
     """The ids of the processes that this one has started and that have not ended; Linux only."""
-    return [
-        int(child)
-        for thread in Path(f"/proc/{process}/task").iterdir()
-        for child in (thread / "children").read_text().split()
-        if not has_ended(int(child))
-    ]
+    # By each process's parent: what a thread started is not found beside it once it has ended.
+    every = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal()]
+    return [each for each in every if not has_ended(each) and _status(each)[1:2] == [str(process)]]
 
 
 def has_ended(process: int) -> bool:
     """Whether it is gone, or only its exit code is left of it."""
+    return _status(process)[:1] in ([], ["Z"])
+
+
+def _status(process: int) -> list[str]:
+    """State, parent and so on as /proc has them; empty if there is no such process any more."""
     try:
-        status = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return True
-    return status == "Z"
+        return []
 
 
 class Call(Protocol):

@@ -229,10 +229,9 @@ def _from_file(file: Path) -> Iterator[_Setting]:
     for section in parser.sections():
         fields = _fields(section, str(file))
         for key, value in parser[section].items():
-            if key == "weights":
-                value = str(weights_path(value)) if value else value
             if value and key in fields and Path in _kinds(fields[key]):
-                value = str(file.parent / Path(value).expanduser())
+                path = weights_path(value) if key == "weights" else Path(value)
+                value = str(file.parent / path.expanduser())
             yield _Setting(section, key, value, str(file))
 
 
