@@ -16,15 +16,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from worker.analysis.cropping import Picture
 from worker.analysis.decoding import decode
 from worker.analysis.detection import overlaps
 from worker.analysis.pipeline import Pipeline
 from worker.config import Config
 from worker.demo_server.sample_images import sample_images
 from worker.record import Box
-from worker.viewing.live import play, show_in_file
-from worker.viewing.video import Video, VideoFile
+from worker.viewing.live import play
+from worker.viewing.video import Video, VideoFile, to_gray
 
 WIDTH, HEIGHT, RATE = 640, 480, 30
 LIMIT = Config().server.max_image_pixels
@@ -60,16 +59,15 @@ def measure(frames: int, keep: Path | None) -> dict[str, float]:
         path = Path(folder, "test.mp4")
         make_video(path, frames)
         drawn, began = keep or Path(folder, "out.mp4"), time.perf_counter()
-        with Video(path, LIMIT) as video, show_in_file(drawn, video.rate) as show:
+        with Video(path, LIMIT) as video, VideoFile(drawn, video.rate) as output:
             for picture, faces in play(video, pipeline.find_faces, 0.5, hurry=True):
                 boxes.append([face.box for face in faces])
-                show(picture)
+                output.write(picture)
         rate = len(boxes) / (time.perf_counter() - began)
         best, found = [], 0
         with Video(path, LIMIT) as video:
             for (_, picture), had in zip(video.frames(), boxes, strict=True):
-                gray: Picture = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
-                full = [corners(face.box) for face in pipeline.find_faces(gray)]
+                full = [corners(face.box) for face in pipeline.find_faces(to_gray(picture))]
                 own = np.array([corners(box) for box in had], float).reshape(-1, 4)
                 best += [overlaps(np.array(box, float), own).max(initial=0) for box in full]
                 found += len(full)

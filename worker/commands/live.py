@@ -4,11 +4,13 @@ example: emotion-worker live --source 0 --serve 127.0.0.1:8080
 """
 
 import argparse
-from contextlib import closing
+import time
+from collections import Counter
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from worker.commands.common import add_configuration, configure, fraction, new_alarm, port
-from worker.errors import UsageError
+from worker.errors import ImageLost, Stop, UsageError
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -32,26 +34,33 @@ def run(options: argparse.Namespace) -> int:
     alarm, config = new_alarm(), configure(options)
     from worker.analysis.pipeline import Pipeline
     from worker.viewing import live
+    from worker.viewing.video import Video, VideoFile
 
-    output: Path | None = options.output
-    if output and output.resolve() == Path(options.source).resolve():
-        raise UsageError(f"--output {output} is the source; name another file")
-    with live.open_source(options.source, config.server.max_image_pixels) as video:
-        if output:
-            sink = live.show_in_file(output, video.rate)
-        elif options.serve:
-            sink = live.show_on_page(*options.serve)
-        else:
-            sink = live.show_in_window()
-        find_faces, tally = Pipeline(config).find_faces, live.Tally()
-        hurry = output is not None
-        with (
-            sink as show,
-            closing(live.play(video, find_faces, options.threshold, hurry=hurry)) as frames,
-        ):
-            for picture, faces in frames:
-                tally.add(faces)
-                if not show(picture) or alarm.stop_requested:
+    text: str = options.source
+    source = text if text.isdecimal() or "://" in text else Path(text)
+    if isinstance(source, Path) and not source.is_file():
+        raise UsageError(f"--source {text}: there is no such file (a camera has a number: 0)")
+    if options.output and options.output.resolve() == Path(text).resolve():
+        raise UsageError(f"--output {text} is the source; name another file")
+    begun, shown, emotions = time.monotonic(), 0, Counter[str]()
+    try:
+        with ExitStack() as stack:
+            video = stack.enter_context(Video(source, config.server.max_image_pixels))
+            if options.output:
+                show: live.Show = stack.enter_context(VideoFile(options.output, video.rate)).write
+            elif options.serve:
+                show = stack.enter_context(live.show_on_page(*options.serve))
+            else:
+                show = live.open_window()
+            find_faces, hurry = Pipeline(config).find_faces, bool(options.output)
+            frames = live.play(video, find_faces, options.threshold, hurry=hurry)
+            for picture, faces in stack.enter_context(closing(frames)):
+                shown += 1
+                for face in faces:
+                    emotions[max(face.probabilities, key=face.probabilities.__getitem__)] += 1
+                if show(picture) is False or alarm.stop_requested:
                     break
-    print(tally.text())
+    except ImageLost as lost:
+        raise Stop(f"--source {text}: {lost}") from lost
+    print(live.summary(shown, time.monotonic() - begun, emotions))
     return 0

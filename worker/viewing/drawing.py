@@ -54,6 +54,18 @@ def write(picture: Picture, lines: Sequence[str], left: int, top: int, size: flo
         cv2.putText(picture, line, place, FONT, size, INK, _stroke(size), cv2.LINE_AA)
 
 
+def encode(picture: Picture, suffix: str, settings: Sequence[int] = ()) -> bytes:
+    """The file that a picture uint8 ``(height, width, 3)`` becomes; ``suffix``: its form."""
+    encoded, content = cv2.imencode(suffix, picture, settings)
+    assert encoded
+    return content.tobytes()
+
+
+def to_jpeg(picture: Picture) -> bytes:
+    """A picture for a page: small rather than perfect."""
+    return encode(picture, ".jpg", (cv2.IMWRITE_JPEG_QUALITY, 80))
+
+
 def _extent(lines: Sequence[str], size: float) -> tuple[int, int]:
     """Pixels that the longest line takes, and how far below one another lines stand."""
     longest = max(cv2.getTextSize(line, FONT, size, _stroke(size))[0][0] for line in lines)

@@ -7,8 +7,8 @@ for the same pixels nearby. A face that is not found again has no box until the 
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Self
 
 import cv2
 import numpy as np
@@ -32,7 +32,7 @@ class _Track:
     template: Picture
 
 
-class Follower:
+class Follower(AbstractContextManager["Follower"]):
     """Gives the faces of each frame in turn; a context manager. ``find_faces`` is called in another
     thread, one frame at a time, and its result is taken up SEARCH_EVERY frames later: what comes
     out does not depend on how fast the machine is.
@@ -41,42 +41,38 @@ class Follower:
     def __init__(self, find_faces: FindFaces) -> None:
         self._find_faces = find_faces
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="faces")
-        self._search: Future[tuple[Face, ...]] | None = None
-        self._since: list[Picture] = []  # the frame that is searched, and those after it
+        self._frames: list[Picture] = []  # the one that is searched, and those after it
+        self._search: Future[tuple[Face, ...]] = Future()
         self._tracks: list[_Track] = []
 
     def step(self, gray: Picture) -> tuple[Face, ...]:
         """The faces of the next frame, uint8 ``(height, width)``. Raises what find_faces raises."""
-        if self._search is None:  # nothing to show yet: wait for it
+        if not self._frames:
             self._begin_search(gray)
-            self._take_up_search()
-        elif len(self._since) == SEARCH_EVERY:
-            self._since.append(gray)
-            self._take_up_search()
-            self._begin_search(gray)
-        else:
-            self._since.append(gray)
+            self._take_up_search()  # nothing to show yet: wait for it
+        elif len(self._frames) < SEARCH_EVERY:
+            self._frames.append(gray)
             self._follow(gray)
+        else:
+            self._frames.append(gray)
+            self._take_up_search()
+            self._begin_search(gray)
         return tuple(track.face for track in self._tracks)
 
     def _begin_search(self, gray: Picture) -> None:
         self._search = self._thread.submit(self._find_faces, gray)
-        self._since = [gray]
+        self._frames = [gray]
 
     def _take_up_search(self) -> None:
         """Wait for the search, and follow what it found through the frames that came since."""
-        assert self._search is not None
-        searched, *after = self._since
+        searched, *after = self._frames
         self._tracks = [_track(searched, face) for face in self._search.result()]
         for gray in after:
             self._follow(gray)
 
     def _follow(self, gray: Picture) -> None:
         moved = [_find_again(gray, track) for track in self._tracks]
-        self._tracks = [track for track in moved if track is not None]
-
-    def __enter__(self) -> Self:
-        return self
+        self._tracks = [track for track in moved if track]
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown()
@@ -95,12 +91,11 @@ def _find_again(gray: Picture, track: _Track) -> _Track | None:
     around = gray[top : box.y2 + round(REACH * height), left : box.x2 + round(REACH * width)]
     across, down = width / SIDE, height / SIDE  # pixels of the frame in one of the shrunk one
     small = _shrunk(around, round(around.shape[1] / across), round(around.shape[0] / down))
-    if small.shape[0] < SIDE or small.shape[1] < SIDE:
+    if min(small.shape) < SIDE:
         return None
-    _, alike, _, (x, y) = cv2.minMaxLoc(
-        cv2.matchTemplate(small, track.template, cv2.TM_CCOEFF_NORMED)
-    )
-    if not alike >= ALIKE:
+    alike = cv2.matchTemplate(small, track.template, cv2.TM_CCOEFF_NORMED)
+    _, most, _, (x, y) = cv2.minMaxLoc(alike)
+    if not most >= ALIKE:  # it may be no number
         return None
     x1, y1 = left + round(x * across), top + round(y * down)
     return replace(track, face=replace(track.face, box=Box(x1, y1, x1 + width, y1 + height)))

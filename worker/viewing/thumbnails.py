@@ -12,7 +12,7 @@ from worker.analysis.decoding import decode
 from worker.database.kept_images import stem
 from worker.errors import ImageLost
 from worker.record import Box, Record
-from worker.viewing.drawing import mark
+from worker.viewing.drawing import mark, to_jpeg
 
 SIDE = 160  # pixels, of the longer one
 
@@ -39,9 +39,7 @@ def _thumbnail(content: bytes, record: Record) -> str:
     taken = [_box(face, scale) for face in record["faces"]]
     for face in record["faces"]:
         mark(small, _box(face, scale), [str(face["face_id"])], taken)
-    encoded, jpeg = cv2.imencode(".jpg", small, (cv2.IMWRITE_JPEG_QUALITY, 80))
-    assert encoded
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(to_jpeg(small)).decode()}"
 
 
 def _box(face: dict[str, Any], scale: float) -> Box:

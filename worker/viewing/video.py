@@ -5,10 +5,11 @@ Pictures are uint8 ``(height, width, 3)``, blue-green-red; times are seconds fro
 
 import os
 from collections.abc import Generator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Self
 
 import cv2
+import numpy as np
 
 from worker.analysis.cropping import Picture
 from worker.errors import ImageLost, Stop, UsageError
@@ -20,51 +21,50 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when it is first u
 USUAL_RATE = 25.0  # frames a second, if a source does not say or says nonsense
 
 
-class Video:
-    """A video file, a stream's address or a camera's number, open; a context manager.
+def to_gray(picture: Picture) -> Picture:
+    """A frame as faces are searched in: uint8 ``(height, width)``."""
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+
+
+class Video(AbstractContextManager["Video"]):
+    """A video, open; a context manager. ``source``: a file's path, or, as text, an address or a
+    camera's number. ``max_pixels``: that a frame may have.
 
     ``rate``: frames a second. ``length``: seconds, None for a camera or a stream without an end.
 
-    Raises ImageLost: ``not_a_video`` if it does not open or holds no frame, ``too_many_pixels``.
+    Raises ImageLost: ``not_a_video`` if it does not open, ``too_many_pixels``.
     """
 
-    def __init__(self, source: Path | str | int, max_pixels: int) -> None:
+    def __init__(self, source: Path | str, max_pixels: int) -> None:
         # FFmpeg only: OpenCV would try series of images, and what else it knows. The full path of a
         # file, as FFmpeg takes a name such as `concat:x` for an instruction.
         place = str(source.resolve()) if isinstance(source, Path) else source
-        camera = isinstance(place, int)
-        self._capture = cv2.VideoCapture(place, cv2.CAP_ANY if camera else cv2.CAP_FFMPEG)
+        if place.isdecimal():
+            self._capture = cv2.VideoCapture(int(place), cv2.CAP_ANY)
+        else:
+            self._capture = cv2.VideoCapture(place, cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
-            what = f"there is no camera {source}" if camera else "it does not open as a video"
+            camera = f"there is no camera {place}"
+            what = camera if place.isdecimal() else "it does not open as a video"
             raise ImageLost("not_a_video", what)
-        width, height = (
-            self._capture.get(key) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-        )
-        if width * height > max_pixels:
-            self.close()
+        get = self._capture.get
+        if get(cv2.CAP_PROP_FRAME_WIDTH) * get(cv2.CAP_PROP_FRAME_HEIGHT) > max_pixels:
             raise ImageLost(
                 "too_many_pixels",
                 f"its frames have more than [server] max_image_pixels = {max_pixels}",
             )
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        rate, count = get(cv2.CAP_PROP_FPS), get(cv2.CAP_PROP_FRAME_COUNT)
         self.rate = rate if 0 < rate <= 1000 else USUAL_RATE
-        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.length = count / self.rate if count > 0 else None
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         self._capture.release()
 
     def frames(self, every: float = 0) -> Generator[tuple[float, Picture], None, None]:
         """Time and picture of each frame, or of the first one in each ``every`` seconds.
 
-        Raises ImageLost, after the last one, if there is none (``not_a_video``) or the file ends
-        long before the length that it states (``cut_short``).
+        Raises ImageLost, after the last one, if there is none (``not_a_video``), a file ends long
+        before the length that it states, or what has no end has ended (``cut_short``).
         """
         number, due, seconds = 0, 0.0, 0.0
         while self._capture.grab():
@@ -79,13 +79,15 @@ class Video:
             yield seconds, picture  # type: ignore[misc]
         if not number:
             raise ImageLost("not_a_video", "it holds no frame that can be decoded")
-        if self.length and seconds < 0.9 * self.length - 1:
+        if self.length is None:
+            raise ImageLost("cut_short", "it gives no more frames")
+        if seconds < 0.9 * self.length - 1:
             raise ImageLost(
                 "cut_short", f"it ends after {seconds:.1f} s of the {self.length:.1f} s it states"
             )
 
 
-class VideoFile:
+class VideoFile(AbstractContextManager["VideoFile"]):
     """An MP4 file (MPEG-4 part 2) being written, ``rate`` frames a second; a context manager.
 
     All frames get the size of the first one. Raises UsageError for another suffix, and from the
@@ -100,6 +102,7 @@ class VideoFile:
         self._size = (0, 0)
 
     def write(self, picture: Picture) -> None:
+        """Add a frame."""
         height, width = picture.shape[:2]
         if self._writer is None:
             try:
@@ -107,28 +110,22 @@ class VideoFile:
                 self._path.open("wb").close()
             except OSError as error:
                 raise UsageError(f"cannot write {self._path}: {error.strerror}") from error
+            place, code = str(self._path.resolve()), cv2.VideoWriter.fourcc(*"mp4v")
             self._size = (width, height)
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(
-                str(self._path.resolve()), cv2.CAP_FFMPEG, code, self._rate, self._size
-            )
+            self._writer = cv2.VideoWriter(place, cv2.CAP_FFMPEG, code, self._rate, self._size)
         same = (width, height) == self._size
         self._writer.write(picture if same else cv2.resize(picture, self._size))
         self._count += 1
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._writer is None:
             return
         self._writer.release()
         # The writer says nothing of a full disk; a file whose end is missing does not open.
-        check = cv2.VideoCapture(str(self._path.resolve()), cv2.CAP_FFMPEG)
-        written = check.get(cv2.CAP_PROP_FRAME_COUNT) if check.isOpened() else 0
-        check.release()
-        if kind is None and written < self._count:
+        written = cv2.VideoCapture(str(self._path.resolve()), cv2.CAP_FFMPEG)
+        count = max(0, int(written.get(cv2.CAP_PROP_FRAME_COUNT)))
+        if kind is None and count < self._count:
             raise Stop(
-                f"cannot write {self._path}: {written:.0f} of {self._count} frames are in it; "
+                f"cannot write {self._path}: {count} of {self._count} frames are in it; "
                 "is the disk full?"
             )
