@@ -19,11 +19,11 @@ from worker.training.dataset import load_split
 
 
 def crop(source: Path, output: Path) -> Cropped:
-    return crop_faces(find_files([source]).sources, Config(), output, lambda: None)
+    return crop_faces(find_files([source]).sources, Config(), output)
 
 
 def rows(output: Path) -> list[dict[str, str]]:
-    with (output / "crops.csv").open(newline="", errors="surrogateescape") as file:
+    with (output / "crops.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -92,18 +92,19 @@ def test_its_own_crops_are_no_source(source: Path, tmp_path: Path) -> None:
     assert crop(tmp_path, tmp_path / "faces").images == 1
 
 
-def test_a_name_of_any_bytes_comes_back_as_it_was(source: Path, tmp_path: Path) -> None:
+def test_a_name_of_any_bytes_is_a_line_of_text(source: Path, tmp_path: Path) -> None:
     (source / "astronaut.jpg").rename(source / "a\udcff,\n.jpg")
-    crop(source, tmp_path / "faces")
-    crop(source, tmp_path / "faces")
-    assert [row["source"] for row in rows(tmp_path / "faces")] == [str(source / "a\udcff,\n.jpg")]
+    for _ in range(2):
+        crop(source, tmp_path / "faces")
+        [row] = rows(tmp_path / "faces")
+        assert row["source"] == str(source / "a\\udcff,\n.jpg")
 
 
 def test_files_of_others_are_refused(source: Path, tmp_path: Path) -> None:
     output = tmp_path / "faces"
     output.mkdir()
     (output / "crops.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UsageError, match=r"crops\.csv is not a file of `crop`"):
+    with pytest.raises(UsageError, match=r"crops\.csv, line 1: expected the columns file"):
         crop(source, output)
     (output / "crops.csv").write_text(",".join(COLUMNS) + "\ngone.png,x,1,2,3,4,fear,0.5\n")
     with pytest.raises(UsageError, match=r"lists gone\.png, which cannot be read"):

@@ -61,7 +61,7 @@ def test_files_that_do_not_belong_together_are_refused(files: tuple[Path, Path])
     refuse("\n".join([lines[0], lines[3], *lines[2:]]), "line 2: .* not about the same picture")
     refuse("\n".join([lines[0], lines[1].replace(" 0", " x", 1), *lines[2:]]), "line 2: ")
     refuse("\n".join([lines[0], lines[1].replace(" 0", " 256", 1), *lines[2:]]), "line 2: ")
-    with pytest.raises(UsageError, match=r"fer2013new\.csv, line 2: not as in"):
+    with pytest.raises(UsageError, match=r"line 1: expected the columns"):
         prepare(votes, pixels.replace(votes.with_name("fer2013new.csv")), output)
-    with pytest.raises(UsageError, match="cannot be read"):
-        prepare(pixels.parent / "none.csv", votes, output)
+    with pytest.raises(UsageError, match=r"none\.csv, line 1: cannot be read"):
+        prepare(pixels, pixels.parent / "none.csv", output)

@@ -41,31 +41,21 @@ def test_every_form_gives_the_same_rows(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "line"),
     [
-        (PLAIN.encode() + b"\xff\xfe,", r"t\.csv, line 1: it is neither UTF-8 nor UTF-16"),
-        (PLAIN.encode("utf-16")[:-1], r"t\.csv, line .*: it is neither"),
-        (PLAIN.encode("utf-16-le"), r"t\.csv, line 1: "),
-        (b"a,\0\n", r"t\.csv, line 1: it holds zero bytes"),
-        (b"a," + b"x" * 200_000, r"t\.csv, line 1: field larger"),
-        (gzip.compress(PLAIN.encode(), mtime=0)[:-9], r"t\.csv cannot be read"),
-        (b"\x1f\x8bno gzip at all", r"t\.csv cannot be read"),
-        (b"PK\x03\x04...", r"t\.csv cannot be read.*unpack it first"),
-    ],
-    ids=[
-        "foreign bytes",
-        "half a character",
-        "UTF-16 without its mark",
-        "zero bytes",
-        "a field without end",
-        "half a gzip",
-        "no gzip",
-        "zip",
+        pytest.param(PLAIN.encode() + b"\xff\xfe,", 1, id="foreign bytes"),
+        pytest.param(PLAIN.encode("utf-16")[:-1], 2, id="half a character"),
+        pytest.param(PLAIN.encode("utf-16-le"), 1, id="UTF-16 without its mark"),
+        pytest.param(b"a,b\na,\0\n", 2, id="zero bytes"),
+        pytest.param(b"a," + b"x" * 200_000, 1, id="a field without end"),
+        pytest.param(gzip.compress(PLAIN.encode(), mtime=0)[:-9], 3, id="half a gzip"),
+        pytest.param(b"\x1f\x8bno gzip at all", 1, id="no gzip"),
+        pytest.param(b"PK\x03\x04\x14\0\0\0", 1, id="a zip archive"),
     ],
 )
-def test_what_cannot_be_read_is_one_error(tmp_path: Path, content: bytes, says: str) -> None:
+def test_what_cannot_be_read_is_one_error(tmp_path: Path, content: bytes, line: int) -> None:
     (tmp_path / "t.csv").write_bytes(content)
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=rf"t\.csv, line {line}: cannot be read as CSV"):
         list(read_rows(tmp_path / "t.csv"))
 
 
@@ -131,5 +121,5 @@ def test_kaggles_other_file_serves_as_well(tmp_path: Path) -> None:
     assert prepare(pixels, votes, tmp_path / "out")[USAGES["Training"]] == 1
     assert load_split(tmp_path / "out", "FER2013Train").votes[0].tolist()[:2] == [9, 1]
     (tmp_path / "train.csv").write_text(f"emotion,pixels\n0,{levels}\n")
-    with pytest.raises(UsageError, match=r"train\.csv, line 2: not as in fer2013\.csv"):
+    with pytest.raises(UsageError, match=r"train\.csv, line 1: expected the columns pixels,usage"):
         prepare(tmp_path / "train.csv", votes, tmp_path / "out")

@@ -32,8 +32,8 @@ def run(options: argparse.Namespace) -> int:
 
     found = find_files(options.sources or [kept])
     with progress_bar() as progress:
-        task = progress.add_task("cropping", total=len(found.sources))
-        done = crop_faces(found.sources, config, options.output, lambda: progress.advance(task))
+        sources = progress.track(found.sources, description="cropping")
+        done = crop_faces(sources, config, options.output)
     for path, message in done.bad:
         print(f"{safe(path)}: {message}", file=sys.stderr)
     print(

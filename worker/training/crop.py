@@ -1,22 +1,21 @@
 """`crop`: the faces of one's own images, cut out as training sees them."""
 
-import csv
-import io
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 import cv2
+import numpy as np
 
-from worker.analysis.cropping import Picture, crop_face, resize
+from worker.analysis.cropping import Picture, crop_face
 from worker.analysis.decoding import decode
 from worker.analysis.pipeline import Pipeline
 from worker.analysis.sources import Source, read_image
 from worker.config import Config
 from worker.errors import ImageLost, UsageError
-from worker.files import replace_file
-from worker.record import Face
+from worker.training.dataset import write_picture
+from worker.training.tables import read_named_rows, write_rows
 
 SIDE = 48  # pixels, as in FER+
 TABLE = "crops.csv"
@@ -38,31 +37,32 @@ class Cropped:
     bad: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def crop_faces(
-    sources: Iterable[Source], config: Config, output: Path, advance: Callable[[], None]
-) -> Cropped:
+def crop_faces(sources: Iterable[Source], config: Config, output: Path) -> Cropped:
     """Write the faces of ``sources`` into ``output`` as gray PNG files, SIDE pixels square, and
-    what each of them is into crops.csv there; ``advance`` is called after each image.
+    what each of them is into crops.csv there.
 
     A crop is named after its pixels: the same image given again changes nothing, and votes stay
     with their face. What is left out is a crop that differs little from one that is there already.
     An image that cannot be read is noted, and the next one follows. Raises UsageError for a
     crops.csv that is none, Stop if the folder cannot be written to.
     """
-    rows = _read_table(output / TABLE)
-    seen = [difference_hash(_read_crop(output / name)) for name in rows]
-    pipeline, done, own = Pipeline(config), Cropped(), output.resolve()
+    table, own = output / TABLE, output.resolve()
+    listed = read_named_rows(table, *COLUMNS) if table.exists() else ()
+    rows = [tuple(row[name] for name in COLUMNS) for _, row in listed]
+    seen = [difference_hash(_read_crop(output / row[0])) for row in rows]
+    pipeline, done = Pipeline(config), Cropped()
     try:
         for source in sources:
             if own in source.path.resolve().parents:  # `crop . --output faces/`, a second time
                 continue
+            done.images += 1
             try:
                 content = read_image(source.path, config.server.max_image_bytes)
                 faces = pipeline.analyze(content).faces
                 gray = decode(content, max_pixels=config.server.max_image_pixels)
             except ImageLost as lost:
                 done.bad.append((source.path, str(lost)))
-                faces = ()
+                continue
             for face in faces:
                 crop = crop_face(gray, face.box, SIDE)
                 mark = difference_hash(crop)
@@ -71,15 +71,16 @@ def crop_faces(
                     continue
                 seen.append(mark)
                 name = f"{sha256(crop.tobytes()).hexdigest()[:16]}.png"
-                replace_file(output / name, _png(crop))
-                rows[name] = _row(name, source.path, face)
+                write_picture(output / name, crop)
+                emotion = max(face.probabilities, key=face.probabilities.__getitem__)
+                box = map(str, astuple(face.box))
+                surest = f"{face.probabilities[emotion]:.2f}"
+                rows.append((name, str(source.path), *box, emotion, surest))
                 done.faces += 1
-            done.images += 1
-            advance()
     finally:
         # Also if a person or a full disk ended it: what is written is listed.
         if rows:
-            _write_table(output / TABLE, rows.values())
+            write_rows(table, [COLUMNS, *rows])
     return done
 
 
@@ -94,42 +95,11 @@ def difference_hash(crop: Picture) -> int:
     return int("".join("01"[bit] for bit in bits.ravel().tolist()), 2)
 
 
-def _row(name: str, source: Path, face: Face) -> tuple[str, ...]:
-    emotion, probability = max(face.probabilities.items(), key=lambda pair: pair[1])
-    box = face.box
-    place = (str(value) for value in (box.x1, box.y1, box.x2, box.y2))
-    return (name, str(source), *place, emotion, f"{probability:.2f}")
-
-
-def _png(crop: Picture) -> bytes:
-    encoded, content = cv2.imencode(".png", crop)
-    assert encoded
-    return content.tobytes()
-
-
 def _read_crop(path: Path) -> Picture:
-    try:
-        return resize(decode(path.read_bytes()), SIDE)
-    except (OSError, ImageLost) as error:
+    crop = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if crop is None:
         raise UsageError(
             f"{path.parent / TABLE} lists {path.name}, which cannot be read; "
             "put it back, or name another --output"
-        ) from error
-
-
-def _read_table(path: Path) -> dict[str, tuple[str, ...]]:
-    """The lines of crops.csv by file; none if there is no such file."""
-    if not path.exists():
-        return {}
-    # Names of files are any bytes: they come back as they were.
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        lines = [tuple(line) for line in csv.reader(file)]
-    if not lines or lines[0] != COLUMNS or any(len(line) != len(COLUMNS) for line in lines):
-        raise UsageError(f"{path} is not a file of `crop`; name another --output")
-    return {line[0]: line for line in lines[1:]}
-
-
-def _write_table(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    text = io.StringIO()
-    csv.writer(text).writerows([COLUMNS, *rows])
-    replace_file(path, text.getvalue().encode("utf-8", "surrogateescape"))
+        )
+    return np.asarray(crop, np.uint8)

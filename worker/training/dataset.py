@@ -7,7 +7,7 @@ tenth of its faces for validation.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import UsageError
-from worker.files import IMAGE_SUFFIXES, is_clutter
+from worker.files import IMAGE_SUFFIXES, is_clutter, replace_file
 from worker.record import EMOTIONS, FACE_CLASSES
-from worker.training.tables import parse_votes, read_rows
+from worker.training.tables import LABELS, VOTE_COLUMNS, parse_votes, read_rows
 
 TRAIN_SPLIT, VALID_SPLIT, TEST_SPLIT = SPLITS = "FER2013Train", "FER2013Valid", "FER2013Test"
-VOTE_COLUMNS = len(EMOTIONS) + 2  # and unknown, not-a-face
 VOTERS = 10  # what a face in an emotion's folder counts as
 HELD_OUT_OF = 10
 # A face whose majority is a rare emotion is seen this often an epoch.
@@ -49,7 +48,7 @@ class Faces:
 
 
 def load_split(data: Path, split: str) -> Faces:
-    """Read ``data/split``, or, where ``data`` itself holds the faces, its part for that split.
+    """Read ``data/split``, or, if ``data`` itself holds the faces, its part for that split.
 
     Raises UsageError that says what is wrong: no such folder, no labels, a malformed line, an
     unknown class, or pictures that are missing, unreadable or not all of one square size (how many,
@@ -62,90 +61,82 @@ def load_split(data: Path, split: str) -> Faces:
     if any((data / name).is_dir() for name in SPLITS) or split not in SPLITS:
         raise UsageError(f"--data: {data} has no folder {split}")
     names, faces = _load_folder(data)
-    held_out = np.array([_is_held_out(name) for name in names])
+    # By name, so that a face stays on its side when others are added.
+    held_out = np.array([zlib.crc32(name.encode()) % HELD_OUT_OF == 0 for name in names])
     return faces.select(~held_out if split == TRAIN_SPLIT else held_out)
 
 
 def load_splits(folders: Sequence[Path], split: str) -> Faces:
-    """As `load_split`, of several data sets together. Raises UsageError where sizes differ."""
+    """As `load_split`, of several data sets together. Raises UsageError if sizes differ."""
     parts = [load_split(folder, split) for folder in folders]
-    sides = sorted({part.crops.shape[1] for part in parts if len(part)})
+    sides = sorted({part.crops.shape[1] for part in parts})
     if len(sides) > 1:
         raise UsageError(f"--data: the faces of these folders differ in size: {sides} pixels")
-    parts = [part for part in parts if len(part)] or parts[:1]
     return Faces(
         np.concatenate([part.crops for part in parts]),
         np.concatenate([part.votes for part in parts]),
     )
 
 
-def _is_held_out(name: str) -> bool:
-    """By name, so that a face stays on its side when others are added."""
-    return zlib.crc32(name.encode()) % HELD_OUT_OF == 0
-
-
 def _load_folder(folder: Path) -> tuple[list[str], Faces]:
-    table = folder / "label.csv"
-    names, votes = _read_table(table) if table.is_file() else _list_classes(folder)
-    if not names:
+    """The names of a folder's faces, and these."""
+    find = _read_labels if (folder / LABELS).is_file() else _list_classes
+    labelled = list(find(folder))
+    if not labelled:
         raise UsageError(f"{folder}: there is no face in it")
+    names = [name for name, _ in labelled]
     pictures = [cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE) for name in names]
-    size = next((picture.shape for picture in pictures if picture is not None), (0, 0))
+    side = next((len(picture) for picture in pictures if picture is not None), 0)
     bad = [
         name
         for name, picture in zip(names, pictures, strict=True)
-        if picture is None or picture.shape != size
+        if picture is None or picture.shape != (side, side)
     ]
-    if bad or size[0] != size[1]:
+    if bad:
         raise UsageError(
             f"{folder}: {len(bad)} of {len(names)} pictures are missing, unreadable or not "
-            f"{size[0]}x{size[0]} like the rest; the first is {bad[0] if bad else names[0]} "
+            f"{side}x{side} like the rest; the first is {bad[0]} "
             "(`crop` makes square crops of one size)"
         )
+    votes = [counts for _, counts in labelled]
     return names, Faces(np.array(pictures, dtype=np.uint8), np.array(votes, dtype=np.int64))
 
 
-def _read_table(table: Path) -> tuple[list[str], list[list[int]]]:
-    names: list[str] = []
-    votes: list[list[int]] = []
-    folder = table.parent.resolve()
-    for number, cells in read_rows(table):
-        counts = parse_votes(cells[2:], VOTE_COLUMNS)
-        if counts is None:
-            raise UsageError(f"{table}, line {number}: expected file,box and ten vote counts")
-        if not (folder / cells[0]).resolve().is_relative_to(folder):
-            raise UsageError(f"{table}, line {number}: {cells[0]} leads out of the folder")
-        names.append(cells[0])
-        votes.append(counts)
-    return names, votes
+def _read_labels(folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """Name and votes of each face in label.csv."""
+    table, home = folder / LABELS, folder.resolve()
+    for line, (name, *cells) in read_rows(table):
+        try:
+            votes = parse_votes(cells[1:])
+        except ValueError:
+            raise UsageError(
+                f"{table}, line {line}: expected file,box and ten vote counts"
+            ) from None
+        if not (home / name).resolve().is_relative_to(home):
+            raise UsageError(f"{table}, line {line}: {name} leads out of the folder")
+        yield name, votes
 
 
-def _list_classes(folder: Path) -> tuple[list[str], list[list[int]]]:
-    classes = sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.is_dir() and not is_clutter(path.relative_to(folder))
-    )
-    if not classes:
+def _list_classes(folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """Name and votes of each face in the folders for emotions."""
+    inside = (path.relative_to(folder) for path in folder.glob("*/*"))
+    images = (path for path in inside if path.suffix.lower() in IMAGE_SUFFIXES)
+    faces = sorted(path for path in images if not is_clutter(path))
+    unknown = sorted({path.parent.name for path in faces} - {*EMOTIONS})
+    if unknown or not faces:
         raise UsageError(
-            f"{folder} has neither a label.csv (FER+) nor a folder for each emotion, "
-            f"such as {folder / EMOTIONS[0]}"
+            f"{folder}: expected a label.csv (FER+), or images in folders named after emotions "
+            f"({', '.join(EMOTIONS)}); found {', '.join(unknown) or 'none'}"
         )
-    unknown = [name for name in classes if name not in EMOTIONS]
-    if unknown:
-        raise UsageError(
-            f"{folder}: unknown classes {', '.join(unknown)}; known: {', '.join(EMOTIONS)}"
-        )
-    names: list[str] = []
-    votes: list[list[int]] = []
-    for name in classes:
-        sure = [0] * VOTE_COLUMNS
-        sure[EMOTIONS.index(name)] = VOTERS
-        for path in sorted((folder / name).iterdir()):
-            if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(Path(path.name)):
-                names.append(f"{name}/{path.name}")
-                votes.append(sure)
-    return names, votes
+    for path in faces:
+        votes = [0] * VOTE_COLUMNS
+        votes[EMOTIONS.index(path.parent.name)] = VOTERS
+        yield path.as_posix(), votes
+
+
+def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a picture as PNG, as a whole; makes the folder. Raises Stop."""
+    replace_file(path, cv2.imencode(".png", picture)[1].tobytes())
 
 
 def clean_votes(votes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -156,8 +147,8 @@ def clean_votes(votes: NDArray[np.int64]) -> NDArray[np.int64]:
 def majority_labels(votes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Labels ``(n,)`` of votes ``(n, 10)`` by the majority protocol of Barsoum et al. 2016.
 
-    0..7 where one emotion has more than half of the votes left after single ones are dropped;
-    -1 where none has (no majority, or it is for unknown or not-a-face): such a face does not count.
+    0..7 if one emotion has more than half of the votes left after single ones are dropped;
+    -1 if none has (no majority, or it is for unknown or not-a-face): such a face does not count.
     """
     votes = clean_votes(votes)
     top = votes.argmax(axis=1)
@@ -175,7 +166,7 @@ def face_labels(votes: NDArray[np.int64]) -> NDArray[np.int64]:
 def target_distributions(votes: NDArray[np.int64]) -> NDArray[np.float32]:
     """Targets float32 ``(n, 8)``: each emotion's share of the emotion votes, single ones dropped.
 
-    A row sums to 1, or is all 0 where no emotion has votes left.
+    A row sums to 1, or is all 0 if no emotion has votes left.
     """
     emotion_votes = clean_votes(votes)[:, : len(EMOTIONS)].astype(np.float32)
     totals = emotion_votes.sum(axis=1, keepdims=True)

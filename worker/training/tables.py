@@ -1,4 +1,4 @@
-"""Tables as spreadsheets and download sites leave them."""
+"""Tables as spreadsheets and download sites leave them, and as we write them."""
 
 import csv
 import gzip
@@ -6,14 +6,18 @@ import io
 import re
 import zlib
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from worker.errors import UsageError
+from worker.files import replace_file
+from worker.record import EMOTIONS
 
-GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
+LABELS = "label.csv"  # FER+'s name for the table with the votes on a folder's faces
+VOTE_COLUMNS = len(EMOTIONS) + 2  # and unknown, not-a-face
+BOX = "(0, 0, 48, 48)"  # what FER+ has beside each name; nobody reads it
 MOST_VOTES = 1_000_000
+GZIP, UTF16 = b"\x1f\x8b", (BOM_UTF16_LE, BOM_UTF16_BE)
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -26,12 +30,15 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     line = 0
     try:
         with path.open("rb") as file:
-            text = _as_text(file)
+            opened = gzip.open if file.read(2) == GZIP else open
+        with opened(path, "rb") as file:
+            encoding = "utf-16" if file.read(2) in UTF16 else "utf-8-sig"
+        with opened(path, "rt", encoding=encoding, newline="") as text:
             first = re.sub('"[^"]*"', "", text.readline())
             text.seek(0)
             rows = csv.reader(text, delimiter=max(",;\t", key=first.count))
             for row in rows:
-                if any("\0" in cell for cell in row):
+                if "\0" in "".join(row):
                     raise ValueError("it holds zero bytes")
                 line = rows.line_num
                 cells = [cell.strip() for cell in row]
@@ -39,40 +46,40 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                     cells.pop()
                 if cells:
                     yield line, cells
-    except (ValueError, csv.Error) as error:
-        problem = "it is neither UTF-8 nor UTF-16" if isinstance(error, UnicodeError) else error
-        raise UsageError(f"{path}, line {line + 1}: {problem}; save it as CSV in UTF-8") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{path} cannot be read after line {line}: {error}") from error
+    except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
+        problem = f"{path}, line {line + 1}: cannot be read as CSV in UTF-8 or UTF-16: {error}"
+        raise UsageError(problem) from error
 
 
-def read_named_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def read_named_rows(path: Path, *columns: str) -> Iterator[tuple[int, dict[str, str]]]:
     """As `read_rows`, below a first line with the columns' names: line number and cells by name, in
-    lower case."""
+    lower case; a cell that a line lacks is empty. Raises UsageError if one of ``columns`` is not
+    there, too."""
     rows = read_rows(path)
-    _, names = next(rows, (0, []))
+    names = [name.lower() for name in next(rows, (0, []))[1]]
+    if not set(columns) <= set(names):
+        raise UsageError(f"{path}, line 1: expected the columns {','.join(columns)}")
     for line, cells in rows:
-        yield line, dict(zip((name.lower() for name in names), cells, strict=False))
+        yield line, dict.fromkeys(names, "") | dict(zip(names, cells, strict=False))
 
 
-def parse_votes(cells: list[str], count: int) -> list[int] | None:
-    """So many vote counts, which a spreadsheet may have made 3.0 of 3; None if they are none."""
-    try:
-        votes = [float(cell) for cell in cells]
-    except ValueError:
-        return None
+def parse_votes(cells: Sequence[str]) -> list[int]:
+    """Ten vote counts, which a spreadsheet may have made 3.0 of 3. Raises ValueError if they are
+    none."""
+    votes = [float(cell) for cell in cells]
     good = all(vote.is_integer() and 0 <= vote <= MOST_VOTES for vote in votes)
-    return [int(vote) for vote in votes] if good and len(votes) == count else None
+    if not good or len(votes) != VOTE_COLUMNS:
+        raise ValueError("no ten vote counts")
+    return [int(vote) for vote in votes]
 
 
-def _as_text(file: BinaryIO) -> io.TextIOWrapper:
-    head = file.read(4)
-    file.seek(0)
-    if head == ZIP:
-        raise OSError("it is a zip archive; unpack it first")
-    if head.startswith(GZIP):
-        file = cast(BinaryIO, gzip.GzipFile(fileobj=file))
-        head = file.read(4)
-        file.seek(0)
-    utf16 = head.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
-    return io.TextIOWrapper(file, "utf-16" if utf16 else "utf-8-sig", newline="")
+def write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write a table as a whole; what no text can hold is escaped. Raises Stop."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    replace_file(path, text.getvalue().encode(errors="backslashreplace"))
+
+
+def write_labels(folder: Path, votes: Mapping[str, Sequence[int]]) -> None:
+    """Write ``folder/label.csv``: file names with their ten vote counts. Raises Stop."""
+    write_rows(folder / LABELS, [(name, BOX, *counts) for name, counts in votes.items()])
