@@ -21,7 +21,7 @@ from worker.database.kept_images import KeptImages
 from worker.demo_server.app import create_app
 from worker.demo_server.image_queue import MemoryQueue
 from worker.record import Record
-from worker.training.label import Ballot
+from worker.training.label import open_ballot
 from worker.viewing.live import show_on_page
 from worker.viewing.report import render
 from worker.viewing.thumbnails import thumbnails
@@ -189,7 +189,7 @@ def test_from_photographs_to_a_network_of_ones_own(window: Window, tmp_path: Pat
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 0
-    with Ballot(tmp_path / "faces") as ballot:
+    with open_ballot(tmp_path / "faces") as ballot:
         assert ballot.votes() == {"Ann": said, "Bob": bob}
     with (tmp_path / "faces" / "label.csv").open(newline="") as file:
         assert [row[0] for row in csv.reader(file)] == faces
@@ -240,7 +240,7 @@ def test_a_label_page_opened_twice_loses_no_vote(window: Window, tmp_path: Path)
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
-    with Ballot(faces) as ballot:
+    with open_ballot(faces) as ballot:
         assert ballot.votes() == {"Ann": {"0.png": "fear"}}
     second.keyboard.press("2")
     until(second, "document.getElementById('message').textContent")

@@ -38,12 +38,12 @@ def test_full_agreement_is_one_and_what_is_not_defined_is_none() -> None:
 
 def test_people_are_compared_on_the_faces_that_they_share() -> None:
     ann = {"1": "anger", "2": "fear", "3": "fear"}
-    votes = {"Ann": ann, "Bob": {"1": "anger", "2": "fear"}, "Nobody": {}}
-    assert agreement_rows(votes) == [("Ann, Bob (Cohen)", "2", "1.00")]
+    votes = {"Ann": ann, "Bob": {"1": "anger", "2": "fear"}}
+    each = [("Ann", "3", ""), ("Bob", "2", "")]
+    assert agreement_rows(votes) == [*each, ("Ann, Bob (Cohen)", "2", "1.00")]
     three = agreement_rows({**votes, "Cy": {"2": "anger", "1": "anger", "9": "fear"}})
     assert [row[:2] for row in three] == [
-        ("Ann, Bob (Cohen)", "2"),
-        ("Ann, Cy (Cohen)", "2"),
-        ("Bob, Cy (Cohen)", "2"),
+        *[("Ann", "3"), ("Bob", "2"), ("Cy", "3")],
+        *[("Ann, Bob (Cohen)", "2"), ("Ann, Cy (Cohen)", "2"), ("Bob, Cy (Cohen)", "2")],
         ("all (Fleiss)", "2"),
     ]

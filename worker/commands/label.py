@@ -19,15 +19,13 @@ def run(options: argparse.Namespace) -> int:
     alarm = new_alarm()
     from worker.terminal import show_table
     from worker.training.agreement import agreement_rows
-    from worker.training.label import Ballot, create_app
+    from worker.training.label import create_app, open_ballot
     from worker.web import WebServer
 
-    with Ballot(options.folder) as ballot:
+    with open_ballot(options.folder) as ballot:
         with WebServer(create_app(ballot), port=options.port) as server:
             print(f"label faces on {server.url}; stop with Ctrl-C", flush=True)
             while not alarm.stop_requested:
                 alarm.wait(3600)
-        votes = ballot.votes()
-    rows = [(name, str(len(cast)), "") for name, cast in sorted(votes.items()) if cast]
-    show_table(("who", "faces", "kappa"), [*rows, *agreement_rows(votes)])
+        show_table(("who", "faces", "kappa"), agreement_rows(ballot.votes()))
     return 0

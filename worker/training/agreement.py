@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from itertools import combinations
 
 Votes = Mapping[str, Mapping[str, str]]  # labeller -> face -> label
@@ -15,14 +16,10 @@ def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
     labels of the product of their two shares (J. Cohen, "A coefficient of agreement for nominal
     scales", Educational and Psychological Measurement 20, 1960, p. 37-46).
     """
-    count = len(pairs)
     first, second = (Counter(pair[side] for pair in pairs) for side in (0, 1))
-    # In whole numbers, so that what is not defined is exactly so: times the square of the count.
-    by_chance = sum(first[label] * second[label] for label in first)
     equal = sum(a == b for a, b in pairs)
-    if by_chance == count**2:
-        return None
-    return (equal * count - by_chance) / (count**2 - by_chance)
+    by_chance = sum(first[label] * second[label] for label in first)
+    return _kappa(equal, len(pairs), by_chance, len(pairs) ** 2)
 
 
 def fleiss_kappa(labels: Sequence[Sequence[str]]) -> float | None:
@@ -33,23 +30,26 @@ def fleiss_kappa(labels: Sequence[Sequence[str]]) -> float | None:
     labellers, P_e the sum of the squared shares of the labels (J. L. Fleiss, "Measuring nominal
     scale agreement among many raters", Psychological Bulletin 76, 1971, p. 378-382).
     """
-    if not labels:
-        return None
-    raters = len(labels[0])
     total = Counter(label for face in labels for label in face)
-    by_chance = sum(number**2 for number in total.values()) / total.total() ** 2
-    if len(total) == 1:
-        return None
+    by_chance = sum(number**2 for number in total.values())
     agreeing = sum(number * (number - 1) for face in labels for number in Counter(face).values())
-    observed = agreeing / (len(labels) * raters * (raters - 1))
-    return (observed - by_chance) / (1 - by_chance)
+    pairs = sum(len(face) * (len(face) - 1) for face in labels)
+    return _kappa(agreeing, pairs, by_chance, total.total() ** 2)
+
+
+def _kappa(equal: int, of: int, equal_by_chance: int, of_chance: int) -> float | None:
+    """From counts of what is equal, seen and by chance, of so many each."""
+    if equal_by_chance == of_chance:  # also if there is nothing at all
+        return None
+    by_chance = Fraction(equal_by_chance, of_chance)
+    return float((Fraction(equal, of) - by_chance) / (1 - by_chance))
 
 
 def agreement_rows(votes: Votes) -> list[tuple[str, str, str]]:
-    """Who, on how many faces, kappa: each pair (Cohen), then, of three or more, all (Fleiss), each
-    on the faces that all of them have labelled."""
-    rows = []
-    names = sorted(name for name, cast in votes.items() if cast)
+    """Who, how many faces, kappa: each labeller, each pair (Cohen), then, of three or more, all
+    (Fleiss), each on the faces that all of them have labelled."""
+    names = sorted(votes)
+    rows = [(name, str(len(votes[name])), "") for name in names]
     for a, b in combinations(names, 2):
         pairs = [(label, votes[b][face]) for face, label in votes[a].items() if face in votes[b]]
         rows.append((f"{a}, {b} (Cohen)", str(len(pairs)), _text(cohen_kappa(pairs))))

@@ -7,29 +7,27 @@ from it: label.csv, the FER+ table that `train` reads.
 import csv
 import io
 import os
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import FileLock, Timeout
 from flask import Flask, Response, abort, render_template, request, send_file
 from flask.typing import ResponseReturnValue
 
 from worker.errors import Stop, UsageError
-from worker.files import replace_file
 from worker.record import EMOTIONS, utc_now
-from worker.training.agreement import Votes, agreement_rows
-from worker.web import guard, parse_json
+from worker.training.agreement import agreement_rows
+from worker.training.tables import LABELS, read_named_rows, write_labels
+from worker.web import guard
 
-VOTES, LABELS = "votes.csv", "label.csv"
+VOTES = "votes.csv"
 COLUMNS = ("file", "labeller", "label", "time")
 LABEL_NAMES = (*EMOTIONS, "unknown", "not a face")  # in the order of FER+'s columns
 KEYS = dict(zip((*"12345678", "u", "n"), LABEL_NAMES, strict=True))
 UNDO = "undo"  # in the place of a label: the labeller takes back what was said of this face
 FULL_VOTES = 10  # FER+ had ten people for each face
-BOX = "(0, 0, 48, 48)"
 LONGEST_NAME = 40
 POLICY = (
     "default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src 'unsafe-inline'; "
@@ -38,122 +36,57 @@ POLICY = (
 
 
 class Ballot:
-    """The faces of a folder and the votes on them. Each call may come from any thread; one process
-    has a folder at a time, until `close` or the end of ``with``.
+    """The votes on the faces of a folder: of each labeller the latest one on a face. Each call may
+    come from any thread. Votes on faces that are gone stay in the file, and do not count.
 
-    ``faces``: names of PNG files. A labeller has one vote on a face: the latest.
-
-    Raises UsageError for a folder without faces, one that another process has, or files there that
-    are not ours; Stop if it cannot be written to.
+    ``faces``: names of PNG files. Raises OSError, and UsageError for a votes.csv that is not ours.
     """
 
-    def __init__(self, folder: Path, *, now: Callable[[], str] = utc_now) -> None:
-        self.folder, self._now, self._mutex = folder.resolve(), now, Lock()
-        # What a link shows of another folder is not for a page.
-        own = (path for path in self.folder.glob("*.png") if path.resolve().parent == self.folder)
-        self.faces = sorted(p.name for p in own if p.name.isprintable() and p.name[0] != ".")
-        if not self.faces:
-            raise UsageError(f"{folder}: there is no face in it (PNG files, as `crop` makes them)")
-        self._path = folder / VOTES
-        if (folder / LABELS).exists() and not self._path.exists():
-            raise UsageError(
-                f"{folder / LABELS} was not made by `label`, which would replace it; move it away"
-            )
-        self._lock: BaseFileLock = FileLock(folder / f"{VOTES}.lock", timeout=0, thread_local=False)
+    def __init__(self, folder: Path, faces: list[str]) -> None:
+        self.folder, self.faces = folder, faces
+        self._path, self._mutex, self._known = folder / VOTES, Lock(), frozenset(faces)
         self._votes: dict[str, dict[str, str]] = {}  # of each labeller, the latest one last
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise UsageError(f"{folder}: another `label` has it; stop that one first") from None
-        except OSError as error:
-            raise Stop(f"{folder}: cannot write there: {error.strerror}") from error
-        try:
-            self._load()
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let another process have the folder."""
-        self._lock.release()
+        self._path.touch()
+        # A line that a power cut left without its end was never confirmed to anybody.
+        self._size = self._path.read_bytes().rfind(b"\n") + 1
+        os.truncate(self._path, self._size)
+        if not self._size:
+            self._append(COLUMNS)
+        for line, row in read_named_rows(self._path, *COLUMNS):
+            if row["label"] not in (*LABEL_NAMES, UNDO):
+                raise UsageError(f"{self._path}, line {line}: there is no label {row['label']}")
+            self._count(row["labeller"], row["file"], row["label"])
+        self._write_labels()
 
     def vote(self, labeller: str, face: str, label: str) -> None:
-        """Keep a vote; it is on disk when this returns. Raises Stop if it could not be kept."""
+        """Keep a vote, or with `UNDO` take it back; it is on disk when this returns. Raises OSError
+        or Stop if it could not be kept."""
         with self._mutex:
-            self._append(face, labeller, label)
+            self._append((face, labeller, label, utc_now()))
+            self._count(labeller, face, label)
+            self._write_labels()
 
-    def undo(self, labeller: str) -> str | None:
-        """Take back a labeller's latest vote; returns its face, None if there is no vote left.
-
-        Raises as `vote` does.
-        """
+    def votes(self) -> dict[str, dict[str, str]]:
+        """A copy of what every labeller said of every face, the latest last."""
         with self._mutex:
-            cast = self._votes.get(labeller)
-            if not cast:
-                return None
-            face = next(reversed(cast))
-            self._append(face, labeller, UNDO)
-            return face
+            return {name: dict(cast) for name, cast in self._votes.items() if cast}
 
-    def next_face(self, labeller: str) -> str | None:
-        """The first face on which the labeller has no vote; None if there is none left."""
-        with self._mutex:
-            cast = self._votes.get(labeller, {})
-            return next((face for face in self.faces if face not in cast), None)
-
-    def votes(self) -> Votes:
-        """A copy of what every labeller said of every face."""
-        with self._mutex:
-            return {name: dict(cast) for name, cast in self._votes.items()}
-
-    def _load(self) -> None:
-        try:
-            with self._path.open("a+b") as file:
-                file.seek(0)
-                content = file.read()
-                # A line that a power cut left without its end was never confirmed to anybody.
-                whole = content[: content.rfind(b"\n") + 1]
-                file.truncate(len(whole))
-                if not whole:
-                    whole = _line(COLUMNS)
-                    file.write(whole)
-        except OSError as error:
-            raise Stop(f"cannot write {self._path}: {error.strerror}") from error
-        self._size = len(whole)
-        lines = csv.reader(io.StringIO(whole.decode("utf-8-sig", errors="replace")))
-        for number, line in enumerate(lines, 1):
-            if number == 1 and tuple(line) == COLUMNS:
-                continue
-            if number == 1 or len(line) != len(COLUMNS) or line[2] not in (*LABEL_NAMES, UNDO):
-                raise UsageError(f"{self._path}, line {number}: expected {','.join(COLUMNS)}")
-            self._count(*line[:3])
-        self._write_labels()
-
-    def _append(self, face: str, labeller: str, label: str) -> None:
-        line = _line((face, labeller, label, self._now()))
-        try:
-            with self._path.open("r+b") as file:
-                file.truncate(self._size)  # what a full disk left of the one before
-                file.seek(self._size)
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise Stop(f"cannot write {self._path}: {error.strerror}") from error
+    def _append(self, values: tuple[str, ...]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(values)
+        line = text.getvalue().encode()
+        with self._path.open("r+b") as file:
+            file.truncate(self._size)  # what a full disk left of the one before
+            file.seek(self._size)
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
         self._size += len(line)
-        self._count(face, labeller, label)
-        self._write_labels()
 
-    def _count(self, face: str, labeller: str, label: str) -> None:
+    def _count(self, labeller: str, face: str, label: str) -> None:
         cast = self._votes.setdefault(labeller, {})
         cast.pop(face, None)
-        if label != UNDO:
+        if label != UNDO and face in self._known:
             cast[face] = label
 
     def _write_labels(self) -> None:
@@ -163,30 +96,51 @@ class Ballot:
         them counts as several, so that they are about ten again: one person's word is enough to
         train on, and two who disagree leave no majority.
         """
-        counts: dict[str, Counter[str]] = {}
-        for cast in self._votes.values():
-            for face, label in cast.items():
-                counts.setdefault(face, Counter())[label] += 1
-        text = io.StringIO()
-        table = csv.writer(text)
+        counts = {}
         for face in self.faces:
-            if votes := counts.get(face):
-                weight = -(-FULL_VOTES // votes.total())
-                table.writerow((face, BOX, *(weight * votes[name] for name in LABEL_NAMES)))
-        replace_file(self.folder / LABELS, text.getvalue().encode())
+            if labels := [cast[face] for cast in self._votes.values() if face in cast]:
+                weight = -(-FULL_VOTES // len(labels))
+                counts[face] = [weight * labels.count(name) for name in LABEL_NAMES]
+        write_labels(self.folder, counts)
+
+
+@contextmanager
+def open_ballot(folder: Path) -> Iterator[Ballot]:
+    """The ballot of a folder, which no other process has meanwhile.
+
+    Raises UsageError for a folder without faces, one that another process has, or files there that
+    are not ours; Stop if it cannot be written to.
+    """
+    # What a link shows of another folder is not for a page.
+    own = (path for path in folder.glob("*.png") if path.resolve().parent == folder.resolve())
+    faces = sorted(p.name for p in own if p.name.isprintable() and p.name[0] != ".")
+    if not faces:
+        raise UsageError(f"{folder}: there is no face in it (PNG files, as `crop` makes them)")
+    if (folder / LABELS).exists() and not (folder / VOTES).exists():
+        raise UsageError(
+            f"{folder / LABELS} was not made by `label`, which would replace it; move it away"
+        )
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(folder / f"{VOTES}.lock", timeout=0, thread_local=False))
+            ballot = Ballot(folder.resolve(), faces)
+        except Timeout:
+            raise UsageError(f"{folder}: another `label` has it; stop that one first") from None
+        except OSError as error:
+            raise Stop(f"{folder}: cannot write there: {error.strerror}") from error
+        yield ballot
 
 
 def create_app(ballot: Ballot) -> Flask:
     """The page over a ballot. It answers this machine's own browser only."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = 10_000  # bytes
-    faces = frozenset(ballot.faces)
-
     app.wsgi_app = guard(app.wsgi_app, POLICY)  # type: ignore[assignment, method-assign]
 
+    @app.errorhandler(OSError)
     @app.errorhandler(Stop)
-    def not_kept(error: Stop) -> ResponseReturnValue:
-        return Response(str(error), 507, mimetype="text/plain")
+    def not_kept(error: Exception) -> ResponseReturnValue:
+        return Response(f"the vote could not be written: {error}", 507, mimetype="text/plain")
 
     @app.get("/")
     def page() -> str:
@@ -194,70 +148,45 @@ def create_app(ballot: Ballot) -> Flask:
 
     @app.get("/face/<name>")
     def face(name: str) -> ResponseReturnValue:
-        if name not in faces:
+        if name not in ballot.faces:
             abort(404)
         return send_file(ballot.folder / name, mimetype="image/png")
 
     @app.get("/next")
     def following() -> ResponseReturnValue:
-        return state(_labeller(request.args.get("labeller")))
+        return state(labeller())
 
     @app.post("/vote")
     def vote() -> ResponseReturnValue:
-        given = _object()
-        labeller = _labeller(given.get("labeller"))
-        match given:
-            case {"face": str(name), "label": str(label)} if name in faces and label in LABEL_NAMES:
-                ballot.vote(labeller, name, label)
-            case _:
-                abort(422, "no such face, or no such label")
-        return state(labeller)
+        name, face, label = labeller(), request.form.get("face", ""), request.form.get("label", "")
+        if face not in ballot.faces or label not in LABEL_NAMES:
+            abort(422, "no such face, or no such label")
+        ballot.vote(name, face, label)
+        return state(name)
 
     @app.post("/undo")
     def undo() -> ResponseReturnValue:
-        labeller = _labeller(_object().get("labeller"))
-        return state(labeller, ballot.undo(labeller))
+        name = labeller()
+        latest = next(reversed(ballot.votes().get(name, {})), None)
+        if latest:
+            ballot.vote(name, latest, UNDO)
+        return state(name, latest)
 
     @app.get("/agreement")
     def agreement() -> ResponseReturnValue:
-        votes = ballot.votes()
-        progress = {name: len(faces & cast.keys()) for name, cast in votes.items() if cast}
-        return {"labellers": progress, "agreement": agreement_rows(votes)}
+        return [*agreement_rows(ballot.votes())]
+
+    def labeller() -> str:
+        """Whose request it is, as the name is kept; ends it if there is none."""
+        name = request.values.get("labeller", "").strip()
+        if not (0 < len(name) <= LONGEST_NAME and name.isprintable()):
+            abort(422, f"a labeller's name has 1 to {LONGEST_NAME} printable characters")
+        return name
 
     def state(labeller: str, again: str | None = None) -> ResponseReturnValue:
         """What the page shows next: a face (``again``: this one), and how far the labeller is."""
-        done = len(faces & ballot.votes().get(labeller, {}).keys())
-        return {
-            "face": again if again in faces else ballot.next_face(labeller),
-            "done": done,
-            "total": len(faces),
-        }
+        cast = ballot.votes().get(labeller, {})
+        left = (face for face in ballot.faces if face not in cast)
+        return {"face": again or next(left, None), "done": len(cast), "total": len(ballot.faces)}
 
     return app
-
-
-def _object() -> dict[str, Any]:
-    if not request.is_json:  # but a form, which a page from elsewhere could send
-        abort(415, "expected application/json")
-    try:
-        given = parse_json(request.get_data())
-    except ValueError as error:
-        abort(400, f"the body is not JSON: {error}")
-    if not isinstance(given, dict):
-        abort(422, "expected a JSON object")
-    return given
-
-
-def _labeller(name: object) -> str:
-    """A labeller's name as it is kept; ends the request if it is none."""
-    if not isinstance(name, str) or not 0 < len(name.strip()) <= LONGEST_NAME:
-        abort(422, f"a labeller's name has 1 to {LONGEST_NAME} characters")
-    if not name.isprintable():
-        abort(422, "a labeller's name is printable")
-    return name.strip()
-
-
-def _line(values: tuple[str, ...]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue().encode()
