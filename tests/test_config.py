@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.config import PROJECT, Config, ServerConfig, load_config
+from worker.config import PROJECT, Config, DatabaseConfig, ServerConfig, load_config
 from worker.errors import UsageError
 
 
@@ -87,7 +87,7 @@ def test_what_is_unknown_or_out_of_range_is_named(tmp_path: Path, text: str, say
         load_config(file, environment={})
     assert says in str(caught.value)
     assert str(file) in str(caught.value)
-    for word in ("Input", "pydantic", "valid", "string", "parse"):  # the library's own words
+    for word in ("Input", "valid", "string", "parse"):  # words of libraries
         assert word not in str(caught.value)
 
 
@@ -129,10 +129,8 @@ def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 def test_a_token_comes_from_the_environment_and_is_never_shown() -> None:
     config = load_config(environment={"WORKER_SERVER_TOKEN": "s3cret"})
-    assert config.server.token is not None
-    assert config.server.token.get_secret_value() == "s3cret"
+    assert config.server.token == "s3cret"
     assert "s3cret" not in repr(config)
-    assert "s3cret" not in config.model_dump_json()
 
 
 def test_other_programs_variables_are_left_alone() -> None:
@@ -151,14 +149,12 @@ def shipped_keys() -> dict[str, dict[str, str]]:
 
 def test_the_shipped_file_has_every_key_with_its_default_and_a_comment() -> None:
     known = {
-        section: [key for key in getattr(Config(), section).model_dump() if key != "token"]
-        for section in Config.model_fields
+        section: [key for key in vars(keys) if key != "token"]
+        for section, keys in vars(Config()).items()
     }
     assert {section: [*keys] for section, keys in shipped_keys().items()} == known
-    shipped = load_config(PROJECT / "worker.ini", environment={}).model_dump()
-    default = Config().model_dump()
-    default["database"]["path"] = PROJECT / "results.json"
-    assert shipped == default
+    shipped = load_config(PROJECT / "worker.ini", environment={})
+    assert shipped == Config(database=DatabaseConfig(path=PROJECT / "results.json"))
     lines = (PROJECT / "worker.ini").read_text().splitlines()
     for before, line in itertools.pairwise(lines):
         assert " = " not in line.lstrip("#") or line.startswith("#") or before.startswith("# ")

@@ -8,156 +8,164 @@ import configparser
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
-
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic.fields import FieldInfo
 
 from worker.errors import UsageError
 from worker.expected import AS_TRAINED, parse_expected
 from worker.files import PROJECT as PROJECT
 from worker.files import weights_path
-from worker.hints import did_you_mean, fraction_hint
+from worker.hints import Slip, did_you_mean, matching, number, one_of
 from worker.record import EMOTIONS
 
 DEFAULT_FILE = Path("worker.ini")
-DEFAULT_WEIGHTS = weights_path("emotion_net")
 TOKEN_VARIABLE = "WORKER_SERVER_TOKEN"  # noqa: S105 - a name, no secret
 
 
-def _number(default: float | None, low: float, high: float, unit: str = "") -> Any:
-    """A field of ``low`` to ``high``; its description is what a value must be, for messages."""
-    words = f"a number from {low:.12g} to {high:.12g}{unit}"
-    return Field(default, ge=low, le=high, description=words)
+def _key(default: Any, read: Callable[[Any], Any], **more: Any) -> Any:
+    """A key: its default, and what makes a checked value of a text. It leaves such a value as it
+    is, and raises ValueError that says what it must be."""
+    return field(default=default, metadata={"read": read}, **more)
 
 
-def _text(pattern: str, words: str) -> Any:
-    """What a text must match; ``words`` say the same for messages."""
-    return Field(pattern=pattern, description=words)
+def _words(value: str | Iterable[str]) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(part.strip() for part in parts if part.strip())
 
 
-def _split(value: Any) -> Any:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def _check_url(url: str) -> str:
+def _url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must look like http://host:port or https://host")
+        raise Slip("must look like http://host:port or https://host")
     parts.port  # noqa: B018 - raises ValueError itself if the port is no number
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must hold no user or password (that is for token_file), no ? and no #")
+        raise Slip("must hold no user or password (that is for token_file), no ? and no #")
     return url.rstrip("/")
 
 
-def _check_expected(text: str) -> str:
+def _expected(text: str) -> str:
     parse_expected(text)
     return " ".join(text.split())
 
 
-def _check_classes(classes: tuple[str, ...]) -> tuple[str, ...]:
+def _classes(value: str | Iterable[str]) -> tuple[str, ...]:
+    classes = _words(value)
     unknown = [name for name in classes if name not in EMOTIONS]
     if unknown or len(set(classes)) != len(classes) or len(classes) == 1:
         hint = did_you_mean(unknown[0], EMOTIONS) if unknown else ""
-        raise ValueError(f"must be two or more of {', '.join(EMOTIONS)}{hint}")
+        raise Slip(f"must be two or more of {', '.join(EMOTIONS)}{hint}")
     return classes
 
 
-def _check_address(address: str) -> str:
+def _address(address: str) -> str:
     parts = re.fullmatch(r"(?:([A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):)?([0-9]{1,5})", address)
     if parts is None or int(parts[2]) > 65_535:
-        raise ValueError("must look like 127.0.0.1:9464")
+        raise Slip("must look like 127.0.0.1:9464")
     return f"{parts[1] or '127.0.0.1'}:{parts[2]}"
 
 
-Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
-UrlPath = Annotated[str, _text(r"^(/([^/].*)?)?$", "a path that begins with one /")]
-Id = Annotated[str, _text(r"^[\x21-\x7e]{1,100}$", "1 to 100 visible ASCII characters")]
-WHEN = "never, monthly, or a size such as 100 MB"
-Rotation = Annotated[str, _text(r"^(never|monthly|[1-9]\d* ?[kMG]B)$", WHEN)]
-Size = Annotated[str, _text(r"^[1-9]\d* ?[kMG]B$", "a size such as 500 MB")]
+_url_path = matching(r"(/([^/].*)?)?", "a path that begins with one /")
+_id = matching(r"[\x21-\x7e]{1,100}", "1 to 100 visible ASCII characters")
+_size = matching(r"[1-9]\d* ?[kMG]B", "a size such as 500 MB")
+_rotation = matching(r"never|monthly|[1-9]\d* ?[kMG]B", "never, monthly, or a size such as 100 MB")
+_fraction = number(float, 0, 1)
 
 
-class _Section(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
-    """What all sections have in common: they cannot be changed, and know no other key."""
+@dataclass(frozen=True)
+class _Section:
+    """What all sections have in common: their values are checked, wherever they come from."""
+
+    def __post_init__(self) -> None:
+        for key in fields(self):
+            value = getattr(self, key.name)
+            if value != key.default:
+                object.__setattr__(self, key.name, key.metadata["read"](value))
 
 
+@dataclass(frozen=True)
 class ServerConfig(_Section):
     """`[server]`: where images come from and results go."""
 
-    url: Annotated[str, AfterValidator(_check_url)] = "http://127.0.0.1:5000"
-    image_path: UrlPath = "/image"
-    threshold_path: UrlPath = "/threshold"
-    results_path: UrlPath = ""
-    token_file: Path | None = None
-    ca_file: Path | None = None
-    client_cert: Path | None = None
-    allowed_hosts: Words = ()
-    timeout: float = _number(30, 0.001, 3600, " seconds")
-    max_image_bytes: int = _number(32_000_000, 1, 10_000_000_000, " bytes")
-    max_image_pixels: int = _number(64_000_000, 1, 1_000_000_000, " pixels")
-    fallback_threshold: float = _number(0.5, 0, 1)
-    token: SecretStr | None = None  # from the environment only
+    url: str = _key("http://127.0.0.1:5000", _url)
+    image_path: str = _key("/image", _url_path)
+    threshold_path: str = _key("/threshold", _url_path)
+    results_path: str = _key("", _url_path)
+    token_file: Path | None = _key(None, Path)
+    ca_file: Path | None = _key(None, Path)
+    client_cert: Path | None = _key(None, Path)
+    allowed_hosts: tuple[str, ...] = _key((), _words)
+    timeout: float = _key(30.0, number(float, 0.001, 3600, " seconds"))
+    max_image_bytes: int = _key(32_000_000, number(int, 1, 10_000_000_000, " bytes"))
+    max_image_pixels: int = _key(64_000_000, number(int, 1, 1_000_000_000, " pixels"))
+    fallback_threshold: float = _key(0.5, _fraction)
+    token: str | None = _key(None, str, repr=False)  # from the environment only
 
 
+@dataclass(frozen=True)
 class WorkerConfig(_Section):
     """`[worker]`: who it is and how often it asks."""
 
-    id: Id = Field(default_factory=socket.gethostname)
-    poll_interval: float = _number(5, 0.05, 86_400, " seconds")
-    max_backoff: float = _number(60, 1, 86_400, " seconds")
-    prefetch: int = _number(3, 0, 64, " images")
-    parallel: int = _number(1, 1, 64, " images at the same time")
+    id: str = _key(socket.gethostname(), _id)
+    poll_interval: float = _key(5.0, number(float, 0.05, 86_400, " seconds"))
+    max_backoff: float = _key(60.0, number(float, 1, 86_400, " seconds"))
+    prefetch: int = _key(3, number(int, 0, 64, " images"))
+    parallel: int = _key(1, number(int, 1, 64, " images at the same time"))
 
 
+@dataclass(frozen=True)
 class DetectionConfig(_Section):
     """`[detection]`: how faces are searched; an empty key follows the profile."""
 
-    profile: Literal["fast", "default", "accurate"] = "default"
-    min_face: int | None = _number(None, 20, 10_000, " pixels")
-    min_face_share: float | None = _number(None, 0, 1)
-    scale_step: float | None = _number(None, 1.01, 2)
-    min_neighbors: int | None = _number(None, 0, 50, " hits")
-    min_confidence: float | None = _number(None, 0, 1)
+    profile: Literal["fast", "default", "accurate"] = _key(
+        "default", one_of("fast", "default", "accurate")
+    )
+    min_face: int | None = _key(None, number(int, 20, 10_000, " pixels"))
+    min_face_share: float | None = _key(None, _fraction)
+    scale_step: float | None = _key(None, number(float, 1.01, 2))
+    min_neighbors: int | None = _key(None, number(int, 0, 50, " hits"))
+    min_confidence: float | None = _key(None, _fraction)
 
 
+@dataclass(frozen=True)
 class ClassificationConfig(_Section):
     """`[classification]`: which network names the emotions."""
 
-    weights: Annotated[Path, BeforeValidator(weights_path)] = DEFAULT_WEIGHTS
-    classes: Annotated[Words, AfterValidator(_check_classes)] = ()
-    expected: Annotated[str, AfterValidator(_check_expected)] = AS_TRAINED
-    threads: int = _number(1, 1, 64, " threads")
+    weights: Path = _key(weights_path("emotion_net"), weights_path)
+    classes: tuple[str, ...] = _key((), _classes)
+    expected: str = _key(AS_TRAINED, _expected)
+    threads: int = _key(1, number(int, 1, 64, " threads"))
 
 
+@dataclass(frozen=True)
 class DatabaseConfig(_Section):
     """`[database]`: the JSON file."""
 
-    path: Path = Path("results.json")
-    rotate: Rotation = "never"
-    keep_images: Path | None = None
-    keep_images_size: Size = "1 GB"
+    path: Path = _key(Path("results.json"), Path)
+    rotate: str = _key("never", _rotation)
+    keep_images: Path | None = _key(None, Path)
+    keep_images_size: str = _key("1 GB", _size)
 
 
+@dataclass(frozen=True)
 class LogConfig(_Section):
     """`[log]`: what the daemon says on standard error."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    format: Literal["text", "json"] = "text"
+    level: str = _key("INFO", one_of("DEBUG", "INFO", "WARNING", "ERROR"))
+    format: str = _key("text", one_of("text", "json"))
 
 
+@dataclass(frozen=True)
 class MetricsConfig(_Section):
     """`[metrics]`: figures for a monitoring system."""
 
-    address: Annotated[str, AfterValidator(_check_address)] = ""
+    address: str = _key("", _address)
 
 
-class Config(_Section):
+@dataclass(frozen=True)
+class Config:
     """The whole configuration, one attribute a section of worker.ini."""
 
     server: ServerConfig = ServerConfig()
@@ -182,39 +190,29 @@ def load_config(
     the default. A relative path in worker.ini starts from the folder of worker.ini, one from
     elsewhere from the current folder.
 
-    Raises UsageError that names the source and the key of what is unknown or out of range.
+    Raises UsageError that names the source and the key of what is unknown or out of range, also
+    if a later source says something else.
     """
     if file is None and DEFAULT_FILE.is_file():
         file = DEFAULT_FILE
-    values: dict[str, dict[str, str]] = {}
-    sources: dict[tuple[str, str], str] = {}
+    config = Config()
     for setting in (
         *(_from_file(file) if file else ()),
         *_from_environment(os.environ if environment is None else environment),
         *_from_flags(flags),
     ):
-        _field(setting)
-        sources[setting.section, setting.key] = setting.source
-        values.setdefault(setting.section, {}).pop(setting.key, None)
-        if setting.value:
-            values[setting.section][setting.key] = setting.value
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        section, key = str(problem["loc"][0]), str(problem["loc"][1])
-        setting = _Setting(section, key, values[section][key], sources[section, key])
-        message = _message(setting, problem["msg"].removeprefix("Value error, "))
-        raise UsageError(
-            f"{setting.source}: [{section}] {key} = {setting.value}: {message}"
-        ) from None
+        config = _changed(config, setting)
+    return config
 
 
 class _Setting(NamedTuple):
+    """``source``: as messages call it; ``folder``: from which a relative path starts."""
+
+    source: str
     section: str
     key: str
     value: str
-    source: str
+    folder: Path = Path()
 
 
 def _from_file(file: Path) -> Iterator[_Setting]:
@@ -227,19 +225,16 @@ def _from_file(file: Path) -> Iterator[_Setting]:
     except configparser.Error as error:
         raise UsageError(f"{file}: {' '.join(str(error).split())}") from error
     for section in parser.sections():
-        fields = _fields(section, str(file))
+        _expect_known(f"{file}: unknown section [{section}]", section, vars(Config()))
         for key, value in parser[section].items():
-            if value and key in fields and Path in _kinds(fields[key]):
-                path = weights_path(value) if key == "weights" else Path(value)
-                value = str(file.parent / path.expanduser())
-            yield _Setting(section, key, value, str(file))
+            yield _Setting(str(file), section, key, value, file.parent)
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterator[_Setting]:
     for name, value in sorted(environment.items()):
         parts = name.lower().split("_", 2)
-        if len(parts) == 3 and parts[0] == "worker" and parts[1] in Config.model_fields:
-            yield _Setting(parts[1], parts[2], value, f"environment variable {name}")
+        if len(parts) == 3 and parts[0] == "worker" and parts[1] in vars(Config()):
+            yield _Setting(f"environment variable {name}", parts[1], parts[2], value)
 
 
 def _from_flags(flags: Iterable[str]) -> Iterator[_Setting]:
@@ -248,51 +243,30 @@ def _from_flags(flags: Iterable[str]) -> Iterator[_Setting]:
         section, dot, key = name.strip().partition(".")
         if not (equals and dot):
             raise UsageError(f"--set {flag}: expected section.key=value")
-        yield _Setting(section, key, value.strip(), f"--set {name.strip()}")
+        yield _Setting(f"--set {name.strip()}", section, key, value.strip())
 
 
-def _fields(section: str, source: str) -> dict[str, FieldInfo]:
-    """The keys of a section. Raises UsageError if there is none of this name."""
-    if section not in Config.model_fields:
-        known = ", ".join(f"[{name}]" for name in Config.model_fields)
-        hint = did_you_mean(section, Config.model_fields)
-        raise UsageError(f"{source}: unknown section [{section}]{hint}; known: {known}")
-    model = Config.model_fields[section].annotation
-    assert isinstance(model, type) and issubclass(model, BaseModel)
-    return model.model_fields
-
-
-def _field(setting: _Setting) -> FieldInfo:
-    """What is known of a key. Raises UsageError if there is none of this name."""
-    section, key, _, source = setting
-    fields = _fields(section, source)
+def _changed(config: Config, setting: _Setting) -> Config:
+    """The configuration with one key changed. Raises UsageError for what is unknown or wrong."""
+    source, name, key, value, folder = setting
+    _expect_known(f"{source}: unknown section [{name}]", name, vars(config))
+    section = getattr(config, name)
     if key == "token" and TOKEN_VARIABLE not in source:
         raise UsageError(
             f"{source}: a token does not belong here; put it into a file and name that in "
             f"[server] token_file, or set {TOKEN_VARIABLE}"
         )
-    if key not in fields:
-        known = [name for name in fields if name != "token"]
-        hint = did_you_mean(key, known)
-        raise UsageError(
-            f"{source}: unknown key {key} in [{section}]{hint}; known: {', '.join(known)}"
-        )
-    return fields[key]
+    _expect_known(f"{source}: unknown key {key} in [{name}]", key, vars(section))
+    try:
+        section = replace(section, **{key: value or getattr(type(section)(), key)})
+    except ValueError as error:
+        raise UsageError(f"{source}: [{name}] {key} = {value}: {error}") from None
+    if value and isinstance(path := getattr(section, key), Path):
+        section = replace(section, **{key: folder / path.expanduser()})
+    return replace(config, **{name: section})
 
 
-def _kinds(field: FieldInfo) -> tuple[Any, ...]:
-    return (field.annotation, *get_args(field.annotation))
-
-
-def _message(setting: _Setting, otherwise: str) -> str:
-    """What a value must be; ``otherwise``: what a validator of ours said."""
-    field, value = _field(setting), setting.value
-    choices = [each for each in _kinds(field) if isinstance(each, str)]
-    if choices:
-        return f"must be one of {', '.join(choices)}{did_you_mean(value, choices)}"
-    if field.description is None:
-        return otherwise
-    number = "a whole number" if int in _kinds(field) else "a number"
-    words = field.description.replace("a number", number)
-    percent = words.endswith("from 0 to 1") and value.replace(".", "", 1).isdecimal()
-    return f"must be {words}{fraction_hint(float(value)) if percent else ''}"
+def _expect_known(complaint: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        listed = ", ".join(each for each in known if each != "token")
+        raise UsageError(f"{complaint}{did_you_mean(name, known)}; known: {listed}")

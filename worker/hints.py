@@ -1,9 +1,55 @@
-"""What a slip was probably meant to be, as the end of an error message."""
+"""What a person wrote: read and checked, with a hint at what a slip was probably meant to be."""
 
-from collections.abc import Iterable
+import math
+import re
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from typing import Any
 
 ALIKE = 0.55  # 0..1; `happy` and `happiness` reach 0.57
+
+
+class Slip(ArgumentTypeError, ValueError):
+    """Raised when a value in worker.ini, or of a flag, is not what its text then says."""
+
+
+def number(kind: type, low: float, high: float, unit: str = "") -> Callable[[Any], Any]:
+    """What reads an ``int`` or ``float`` from ``low`` to ``high``, and raises Slip."""
+    words = f"a {'whole ' if kind is int else ''}number from {low:.12g} to {high:.12g}{unit}"
+
+    def read(text: Any) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise Slip(f"must be {words}{fraction_hint(value) if high == 1 else ''}")
+        return value
+
+    return read
+
+
+def one_of(*known: str) -> Callable[[str], str]:
+    """What reads one of these words, and raises Slip."""
+
+    def read(text: str) -> str:
+        if text not in known:
+            raise Slip(f"must be one of {', '.join(known)}{did_you_mean(text, known)}")
+        return text
+
+    return read
+
+
+def matching(pattern: str, words: str) -> Callable[[str], str]:
+    """What reads a text that matches; ``words`` say the same to a person. Raises Slip."""
+
+    def read(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise Slip(f"must be {words}")
+        return text
+
+    return read
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

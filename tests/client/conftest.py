@@ -23,8 +23,8 @@ def new_client(server: ScriptedServer) -> Iterator[NewClient]:
     clients: list[ServerClient] = []
 
     def new(**keys: Any) -> ServerClient:
-        config = ServerConfig(**{"url": server.url, "timeout": PATIENCE} | keys)
-        clients.append(ServerClient(config, "worker-1"))
+        settings: dict[str, Any] = {"url": server.url, "timeout": PATIENCE} | keys
+        clients.append(ServerClient(ServerConfig(**settings), "worker-1"))
         return clients[-1]
 
     yield new

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from tests.client.helpers import NOTHING_NEW, RECORD, TOKEN, NewClient, pulled
 from tests.scripted_server import (
@@ -62,7 +61,7 @@ def test_nothing_in_the_environment_changes_where_requests_go_or_what_they_carry
     server.script("/image", Reply(204))
 
     new_client().pull_image()
-    new_client(token=SecretStr(TOKEN)).pull_image()
+    new_client(token=TOKEN).pull_image()
 
     assert "Authorization" not in server.requests[0].headers
     assert server.requests[1].headers["Authorization"] == f"Bearer {TOKEN}"

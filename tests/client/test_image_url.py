@@ -3,7 +3,6 @@
 import socket
 
 import pytest
-from pydantic import SecretStr
 
 from tests.client.helpers import PNG, TOKEN, NewClient, json_reply, lost, pulled
 from tests.scripted_server import Reply, ScriptedServer
@@ -17,7 +16,7 @@ def test_an_image_url_at_our_own_server_is_followed_with_our_token(
 ) -> None:
     server.script("/image", json_reply(image_url="/files/1.png?size=full", task_id="task-1"))
     server.script("/files/1.png", Reply(200, b"png", PNG))
-    client = new_client(token=SecretStr(TOKEN))
+    client = new_client(token=TOKEN)
 
     image = pulled(client)
 
@@ -33,7 +32,7 @@ def test_an_allowed_host_is_asked_without_anything_of_ours(
         server.script(
             "/image", json_reply(image_url=f"{other.url}/1.png", task_id="task-1", lease_id="l")
         )
-        client = new_client(token=SecretStr(TOKEN), allowed_hosts=(f"127.0.0.1:{other.port}",))
+        client = new_client(token=TOKEN, allowed_hosts=(f"127.0.0.1:{other.port}",))
 
         assert pulled(client).content == b"png"
 

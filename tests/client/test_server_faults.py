@@ -1,7 +1,6 @@
 """The server's fault, as its statuses and types say it: what is tried again, what names a key."""
 
 import pytest
-from pydantic import SecretStr
 
 from tests.client.helpers import TOKEN, NewClient
 from tests.scripted_server import RawServer, Reply, ScriptedServer, dripping
@@ -61,7 +60,7 @@ def test_a_redirect_is_not_followed_and_its_body_not_read(new_client: NewClient)
     with ScriptedServer() as other:
         head = f"HTTP/1.1 302 Found\r\nLocation: {other.url}/\r\nContent-Type: text/html\r\n\r\n"
         with RawServer(dripping(head.encode(), b"a" * 100_000)) as raw:
-            client = new_client(url=raw.url, token=SecretStr(TOKEN))
+            client = new_client(url=raw.url, token=TOKEN)
             with pytest.raises(ServerRefuses, match=other.url):
                 client.pull_image()
         assert not other.requests

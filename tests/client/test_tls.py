@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from tests.client.helpers import DEADLINE, PATIENCE
 from tests.scripted_server import RawServer, Reply, ScriptedServer, drip_body, read_head
@@ -87,7 +86,7 @@ def valid(authority: Authority) -> ssl.SSLContext:
 
 
 def new_client(url: str, ca_file: Path | None, **keys: Any) -> ServerClient:
-    token = SecretStr("s3cr3t")
+    token = "s3cr3t"
     config = ServerConfig(url=url, ca_file=ca_file, token=token, **{"timeout": PATIENCE} | keys)
     return ServerClient(config, "worker-1")
 

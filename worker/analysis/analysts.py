@@ -40,10 +40,13 @@ class Analysts:
     """
 
     def __init__(self, config: "Config", *, longest: float = LONGEST) -> None:
-        settings = config.model_dump_json(
-            include={"classification": True, "detection": True, "server": {"max_image_pixels"}}
-        ).encode()
-        self._children = [_Child(settings, longest) for _ in range(config.worker.parallel)]
+        settings = {
+            "classification": vars(config.classification),
+            "detection": vars(config.detection),
+            "server": {"max_image_pixels": config.server.max_image_pixels},
+        }
+        told = json.dumps(settings, default=str).encode()
+        self._children = [_Child(told, longest) for _ in range(config.worker.parallel)]
         self._idle: LifoQueue[_Child] = LifoQueue()
         for child in reversed(self._children):
             self._idle.put(child)

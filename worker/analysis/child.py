@@ -28,7 +28,7 @@ def serve() -> None:
     def answer(**what: Any) -> None:
         send(channel, json.dumps(what).encode())
 
-    # No Config: pydantic alone would take 20 MB and 0.1 s here.
+    # no Config: that knows what must not be here, such as the token
     config = json.loads(messages.get(), object_hook=lambda keys: SimpleNamespace(**keys))
     try:
         from worker.analysis.pipeline import Pipeline

@@ -67,7 +67,7 @@ def read_token(server: ServerConfig) -> str | None:
     Raises UsageError that names the file or the variable, never what is in it.
     """
     if server.token is not None:
-        return _checked(server.token.get_secret_value(), TOKEN_VARIABLE)
+        return _checked(server.token, TOKEN_VARIABLE)
     if server.token_file is None:
         return None
     source = f"[server] token_file {server.token_file}"

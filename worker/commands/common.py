@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.daemon import Alarm
 from worker.errors import Stop
-from worker.hints import did_you_mean, fraction_hint
+from worker.hints import number as number
+from worker.hints import one_of
 from worker.record import EMOTIONS
 
 if TYPE_CHECKING:  # `--help` needs no configuration
@@ -53,34 +52,10 @@ def configure(options: argparse.Namespace) -> "Config":
     return config
 
 
-def number(kind: type, low: float, high: float, unit: str = "") -> Callable[[str], Any]:
-    """What reads a flag's value: an ``int`` or ``float`` from ``low`` to ``high``."""
-    words = f"a {'whole ' if kind is int else ''}number from {low:.12g} to {high:.12g}{unit}"
-
-    def read(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            hint = fraction_hint(value) if high == 1 else ""
-            raise argparse.ArgumentTypeError(f"{text} is not {words}{hint}")
-        return value
-
-    return read
-
-
 fraction = number(float, 0, 1)
 count = number(int, 1, 1_000_000_000)
 port = number(int, 0, 65_535)
-
-
-def emotion(text: str) -> str:
-    """One of the eight."""
-    if text not in EMOTIONS:
-        hint = did_you_mean(text, EMOTIONS)
-        raise argparse.ArgumentTypeError(f"{text} is not one of {', '.join(EMOTIONS)}{hint}")
-    return text
+emotion = one_of(*EMOTIONS)
 
 
 def add_data(parser: argparse.ArgumentParser, data: str) -> None:

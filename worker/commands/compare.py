@@ -42,6 +42,6 @@ def run(options: argparse.Namespace) -> int:
 def shipped_weights() -> list[Path]:
     """The networks of weights/ that know emotions."""
     from worker.analysis.detection import FACE_WEIGHTS
-    from worker.config import DEFAULT_WEIGHTS
+    from worker.files import WEIGHTS
 
-    return sorted(set(DEFAULT_WEIGHTS.parent.glob("*.onnx")) - {FACE_WEIGHTS})
+    return sorted(set(WEIGHTS.glob("*.onnx")) - {FACE_WEIGHTS})

@@ -5,6 +5,7 @@ example: emotion-worker demo --output demo/
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,11 +71,11 @@ def work(
 
     queue, half = MemoryQueue(threshold=THRESHOLDS[0]), len(samples) // 2
     with Analysts(config) as analysts, WebServer(create_app(queue)) as server:
-        sections = {
-            "server": ServerConfig(url=server.url, results_path="/results"),
-            "database": DatabaseConfig(path=database),
-        }
-        config = config.model_copy(update=sections)
+        config = replace(
+            config,
+            server=ServerConfig(url=server.url, results_path="/results"),
+            database=DatabaseConfig(path=database),
+        )
         for threshold, part in zip(THRESHOLDS, (samples[:half], samples[half:]), strict=True):
             queue.threshold = threshold
             for sample in part:
