@@ -15,7 +15,7 @@ from worker.errors import DatabaseUnusable, Stop, UsageError
 from worker.record import Record
 from worker.terminal import safe
 from worker.viewing.formats import json_line, write_csv, write_json, write_seed_format, write_sqlite
-from worker.viewing.results import Filter, checked, counts, distinct, parse_time, read_files, select
+from worker.viewing.results import Filter, checked, counts, distinct, parse_time, read_files
 from worker.viewing.table import lines, rows
 
 ANGRY: Record = {
@@ -47,8 +47,8 @@ OLD: Record = {"file_name": "old.jpg", "threshold": 0.2, "faces": [{"face_id": 1
 ALL = [ANGRY, EMPTY, LOST, OLD]
 
 
-def chosen(last: int | None = None, **keys: object) -> list[str]:
-    found = select(ALL, Filter(**keys), last)  # type: ignore[arg-type]
+def chosen(**keys: object) -> list[str]:
+    found = Filter(**keys).select(ALL)  # type: ignore[arg-type]
     return [record["file_name"] for record in found]
 
 
@@ -104,7 +104,7 @@ def test_on_a_terminal_of_80_columns_nothing_is_broken_or_longer() -> None:
     assert shown[:6] == [
         "time         file              ≥     face  emotions                     post",
         "11-24 12:00  angry.jpeg        0.2   1     anger 0.70, neutral 0.21     status…",
-        "                                     2     -                            status…",
+        "11-24 12:00  angry.jpeg        0.2   2     -                            status…",
         "11-25 12:00  wall.png          0.5   -     no face                      -",
         "11-26 12:00  page.html         -     -     error: it does not decode    -",
         "-            old.jpg           0.2   1     fear 0.90                    -",
@@ -178,6 +178,7 @@ def test_csv_has_no_formula_in_it(text: str) -> None:
 
 def test_sqlite_has_images_and_faces(tmp_path: Path) -> None:
     file = tmp_path / "r.db"
+    huge = EMPTY | {"elapsed_ms": 10**30}
     odd = EMPTY | {"file_name": "\ud800", "image_size": [4, 3], "elapsed_ms": float("nan")}
     for _ in range(2):  # the second replaces the first
         write_sqlite([*ALL, odd], file)
@@ -193,10 +194,12 @@ def test_sqlite_has_images_and_faces(tmp_path: Path) -> None:
             ("it does not decode", None)
         ]
     (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(UsageError, match="no SQLite file"):
-        write_sqlite(ALL, tmp_path / "results.json")
-    with pytest.raises(Stop, match="cannot be written"):
-        write_sqlite(ALL, tmp_path / "none" / "r.db")
+    before = file.read_bytes()
+    for path, record in (("results.json", EMPTY), ("none/r.db", EMPTY), ("r.db", huge)):
+        with pytest.raises(Stop, match="cannot be written"):
+            write_sqlite([record], tmp_path / path)
+    assert file.read_bytes() == before
+    assert (tmp_path / "results.json").read_text() == "{}"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.db", "results.json"]
 
 
@@ -238,6 +241,7 @@ def test_the_earlier_form_is_a_list_with_three_keys_each() -> None:
         {"file_name": "a", "faces": ["a"]},
         {"file_name": "a", "faces": [{"face_id": 1, "anger": "much"}]},
         {"file_name": "a", "faces": [{"face_id": 1, "bbox": ["1", "2", "3", "x"]}]},
+        {"file_name": "a", "faces": [{"face_id": 1, "bbox": ["1", "2", "3", "--4"]}]},
         {"file_name": 3, "faces": []},
         {"file_name": "a", "faces": [], "error": "broken"},
         {"file_name": "a", "faces": [], "error": {"message": "without a type"}},

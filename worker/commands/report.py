@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from worker.commands.common import add_configuration, configure
-from worker.commands.results import add_filters, files, new_filter, nothing_yet
+from worker.commands.results import add_filters, find_files, new_filter
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -23,21 +23,19 @@ def run(options: argparse.Namespace) -> int:
     from worker.record import utc_now
     from worker.terminal import safe
     from worker.viewing.report import render
-    from worker.viewing.results import read_files, select
+    from worker.viewing.results import read_files
     from worker.viewing.totals import count_records
 
-    chosen, paths = new_filter(options), files(options, config.database.path)
+    chosen, paths = new_filter(options), find_files(options, config.database.path)
     if not paths:
-        print(nothing_yet(config.database.path))
         return 0
-    totals = count_records(chosen.narrow(select(read_files(paths), chosen, options.last)))
+    totals = count_records(chosen.narrow(chosen.select(read_files(paths))))
     small = {}
     if config.database.keep_images:
         from worker.viewing.thumbnails import thumbnails  # loads OpenCV
 
         small = thumbnails(totals.latest, config.database.keep_images)
     title = ", ".join(path.name for path in paths)
-    made = f"made {utc_now()}{chosen.words()}"
-    replace_file(options.output, render(totals, title, made, small))
+    replace_file(options.output, render(totals, title, f"made {utc_now()}{chosen.words()}", small))
     print(f"{safe(options.output)}: {totals.images} images, {totals.faces} faces")
     return 0

@@ -3,12 +3,12 @@
 import csv
 import json
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TextIO
 
-from worker.errors import Stop, UsageError
+from worker.errors import Stop
 from worker.record import EMOTIONS, Record
 from worker.terminal import safe
 
@@ -18,7 +18,13 @@ OF_FACE = ("face_id", *BOX, *EMOTIONS, "confidence")
 ABOUT = ("image_size", "elapsed_ms", "expected", "error", "task_id", "worker", "network")
 SEED_KEYS = ("file_name", "threshold", "faces")
 FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would compute instead of showing
-SQLITE_HEAD = b"SQLite format 3\0"
+TABLES = (
+    "DROP TABLE IF EXISTS faces",
+    "DROP TABLE IF EXISTS images",
+    f"CREATE TABLE images (id INTEGER PRIMARY KEY, {', '.join((*OF_IMAGE, *ABOUT))})",
+    f"CREATE TABLE faces (image REFERENCES images, {', '.join(OF_FACE)})",
+    "CREATE INDEX faces_of_image ON faces (image)",
+)
 
 
 def json_line(record: Record) -> str:
@@ -46,71 +52,47 @@ def write_seed_format(records: Iterable[Record], output: TextIO) -> None:
 
 def write_csv(records: Iterable[Record], output: TextIO) -> None:
     """One line a face; an image without a face, or with an error, has one line with none."""
-    writer = csv.DictWriter(output, (*OF_IMAGE, *OF_FACE, *ABOUT), extrasaction="ignore")
-    writer.writeheader()
+    writer = csv.writer(output)
+    writer.writerow((*OF_IMAGE, *OF_FACE, *ABOUT))
     for record in records:
-        image = _of_image(record)
+        front, end = _values(record, OF_IMAGE), _values(record, ABOUT)
         for face in record["faces"] or [{}]:
-            line = image | _of_face(face)
-            writer.writerow({key: _cell(value) for key, value in line.items()})
+            writer.writerow(map(_no_formula, (*front, *_values(face, OF_FACE), *end)))
 
 
 def write_sqlite(records: Iterable[Record], path: Path) -> None:
-    """The records as the tables ``images`` and ``faces`` of a new SQLite file; one that is there is
-    replaced. Raises UsageError for a file that is none, Stop when it cannot be written."""
-    partial = path.with_name(f"{path.name}.partial")
+    """The records as the tables ``images`` and ``faces`` of a SQLite file, in place of those that
+    are there. Raises Stop if it is none or cannot be written; it is then as it was before."""
     try:
-        if path.exists():
-            with path.open("rb") as file:
-                if file.read(len(SQLITE_HEAD)) not in (SQLITE_HEAD, b""):
-                    raise UsageError(f"--sqlite {path} is there and no SQLite file; name another")
-        partial.unlink(missing_ok=True)
-        with closing(sqlite3.connect(partial)) as db, db:
-            _fill(db, records)
-        partial.replace(path)
-    except (OSError, sqlite3.Error) as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("BEGIN")
+            for statement in TABLES:
+                db.execute(statement)
+            for number, record in enumerate(records, 1):
+                _insert(db, "images", [number, *_values(record, (*OF_IMAGE, *ABOUT))])
+                for face in record["faces"]:
+                    _insert(db, "faces", [number, *_values(face, OF_FACE)])
+    except (sqlite3.Error, OverflowError) as error:
         raise Stop(f"--sqlite {path} cannot be written: {error}") from error
 
 
-def _fill(db: sqlite3.Connection, records: Iterable[Record]) -> None:
-    of_image, of_face = (*OF_IMAGE, *ABOUT), ("image", *OF_FACE)
-    db.execute(f"CREATE TABLE images (id INTEGER PRIMARY KEY, {', '.join(of_image)})")
-    db.execute(f"CREATE TABLE faces ({', '.join(of_face)}, FOREIGN KEY(image) REFERENCES images)")
-    for number, record in enumerate(records, 1):
-        _insert(db, "images", {"id": number} | _of_image(record), ("id", *of_image))
-        for face in record["faces"]:
-            _insert(db, "faces", {"image": number} | _of_face(face), of_face)
-    db.execute("CREATE INDEX faces_of_image ON faces (image)")
+def _insert(db: sqlite3.Connection, table: str, row: list[Any]) -> None:
+    marks = ", ".join("?" * len(row))
+    db.execute(f"INSERT INTO {table} VALUES ({marks})", row)  # noqa: S608 - names of ours
 
 
-def _insert(db: sqlite3.Connection, table: str, row: Record, columns: tuple[str, ...]) -> None:
-    values = [row.get(name) for name in columns]
-    values = [safe(value) if isinstance(value, str) else value for value in values]
-    marks = ", ".join("?" * len(columns))
-    db.execute(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608 - names of ours
+def _values(entry: Record, columns: Sequence[str]) -> list[Any]:
+    """What a record or one of its faces has in these columns: numbers, texts that steer no
+    terminal, and None."""
+    flat = entry | dict(zip(BOX, map(int, entry.get("bbox", ())), strict=False))
+    if size := entry.get("image_size"):
+        flat["image_size"] = "x".join(map(str, size))
+    if error := entry.get("error"):
+        flat["error"] = error["message"]
+    values = map(flat.get, columns)
+    return [each if isinstance(each, int | float | None) else safe(each) for each in values]
 
 
-def _of_image(record: Record) -> dict[str, Any]:
-    size, error = record.get("image_size"), record.get("error")
-    expected = record.get("expected")
-    return {
-        **{key: record.get(key) for key in (*OF_IMAGE, *ABOUT)},
-        "image_size": "x".join(map(str, size)) if size else None,
-        "expected": None if expected is None else json.dumps(expected),
-        "error": error["message"] if error else None,
-    }
-
-
-def _of_face(face: dict[str, Any]) -> dict[str, Any]:
-    box = zip(BOX, map(int, face.get("bbox", ())), strict=False)
-    return {key: face.get(key) for key in OF_FACE} | dict(box)
-
-
-def _cell(value: Any) -> Any:
-    """A value for a spreadsheet: text that looks like a formula is marked as text."""
-    if not isinstance(value, str):
-        return value
-    text = safe(value)
-    return f"'{text}" if text.lstrip().startswith(FORMULA) else text
+def _no_formula(value: Any) -> Any:
+    is_formula = isinstance(value, str) and value.lstrip().startswith(FORMULA)
+    return f"'{value}" if is_formula else value

@@ -1,21 +1,23 @@
 """`results`: which records of the JSON files are wanted, and what is counted of them."""
 
+import re
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fnmatch import fnmatch
+from fnmatch import translate
 from heapq import merge
 from pathlib import Path
 from typing import Any
 
-from tinydb import where
+from tinydb import Query, where
 from tinydb.queries import QueryLike
 
 from worker.database import read_records, rotated_files
 from worker.errors import DatabaseUnusable, UsageError
 from worker.record import EMOTIONS, Record, ranked_emotions
-from worker.terminal import safe
+
+SIDE = re.compile(r"-?\d{1,9}")  # of a box, as text
 
 
 @dataclass(frozen=True)
@@ -24,45 +26,46 @@ class Filter:
 
     ``emotions``: a face reached the threshold for one of them. ``file``: a shell pattern for the
     file name. Times are aware, ``since`` inclusive, ``until`` not; a record of an earlier program,
-    which has no time, is in no period.
+    which has no time, is in no period. ``last``: only so many of those.
     """
 
     emotions: Collection[str] = ()
     file: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    last: int | None = None
 
-    def queries(self) -> list[QueryLike]:
-        """TinyDB queries that a record has to match, all of them."""
-        queries: list[QueryLike] = []
+    def query(self) -> QueryLike:
+        """The TinyDB query that a record has to match."""
+        query = Query().noop()
         if self.emotions:
-            queries.append(where("faces").test(lambda faces: any(map(self.has_emotion, faces))))
-        if pattern := self.file:
-            queries.append(where("file_name").test(lambda name: fnmatch(str(name), pattern)))
+            query &= where("faces").test(lambda faces: any(map(self.has_emotion, faces)))
+        if self.file:
+            query &= where("file_name").matches(translate(self.file))
         if since := self.since:
-            queries.append(where("processed_at").test(lambda time: parse_time(str(time)) >= since))
+            query &= where("processed_at").test(lambda time: parse_time(str(time)) >= since)
         if until := self.until:
-            queries.append(where("processed_at").test(lambda time: parse_time(str(time)) < until))
-        return queries
+            query &= where("processed_at").test(lambda time: parse_time(str(time)) < until)
+        return query
 
     def has_emotion(self, face: dict[str, Any]) -> bool:
         """Whether a stored face reached the threshold for one of the emotions."""
         return not self.emotions or any(name in face for name in self.emotions)
 
-    def words(self) -> str:
-        """What is asked for, for a heading: nothing, or such as ``, since 2026-11-24T00:00:00``."""
-        asked = {
-            "emotion": " or ".join(self.emotions),
-            "file": self.file,
-            "since": self.since and self.since.isoformat(),
-            "until": self.until and self.until.isoformat(),
-        }
-        return "".join(f", {name} {value}" for name, value in asked.items() if value)
+    def select(self, records: Iterable[Record]) -> Iterable[Record]:
+        """The records that are wanted, whole and in order."""
+        matching = filter(self.query(), records)
+        return matching if self.last is None else deque(matching, maxlen=self.last)
 
     def narrow(self, records: Iterable[Record]) -> Iterator[Record]:
         """The records with those of their faces only that are wanted."""
         for record in records:
             yield {**record, "faces": [face for face in record["faces"] if self.has_emotion(face)]}
+
+    def words(self) -> str:
+        """What is asked for, for a heading: nothing, or such as ``; last: 5``."""
+        asked = {**vars(self), "emotions": " or ".join(self.emotions)}
+        return "".join(f"; {name}: {value}" for name, value in asked.items() if value)
 
 
 def parse_time(text: str) -> datetime:
@@ -99,53 +102,41 @@ def checked(records: Iterable[Record], name: str) -> Iterator[Record]:
     """The records as they are. Raises DatabaseUnusable at one that is none of ours; ``name``: of
     the file, for the message."""
     for number, record in enumerate(records, 1):
-        if problem := _problem(record):
+        try:
+            parse_time(record.get("processed_at", "2000-01-01"))
+            ours = _is_ours(record)
+        except UsageError:
+            ours = False
+        if not ours:
             raise DatabaseUnusable(
                 f"{name}: record {number} is not one of this worker, the file may be another "
-                f"program's ({problem})"
+                "program's"
             )
         yield record
 
 
-def _problem(record: Record) -> str | None:
-    """What a reader would stumble over, or None."""
-    match record:
-        case {"file_name": str(), "faces": [*faces]} if all(map(_is_face, faces)):
-            pass
-        case _:
-            return "no file_name, or no faces as we write them"
-    match record.get("error"):
-        case None | {"type": str(), "message": str()}:
-            pass
-        case _:
-            return "error is none of ours"
-    for key in ("threshold", "elapsed_ms"):
-        if not isinstance(record.get(key, 0.0), int | float | None):
-            return f"{key} is no number"
-    try:
-        parse_time(record.get("processed_at", "2000-01-01"))
-    except UsageError as error:
-        return safe(error)
-    return None
+def _is_ours(record: Record) -> bool:
+    """Whether a record holds what this worker writes, as far as it is read here."""
+    match record, record.get("error"):
+        case {"file_name": str(), "faces": [*faces]}, None | {"type": str(), "message": str()}:
+            return _are_numbers(record, "threshold", "elapsed_ms") and all(map(_is_face, faces))
+    return False
 
 
 def _is_face(face: Any) -> bool:
     match face:
-        case {"face_id": int(), "bbox": [*box]}:
-            pass
-        case {"face_id": int()}:
-            box = []
-        case _:
-            return False
-    numbers = all(isinstance(face.get(name, 0.0), int | float) for name in EMOTIONS)
-    return numbers and all(isinstance(side, str) and side.lstrip("-").isdecimal() for side in box)
+        case {"face_id": int(), **others}:
+            box = others.get("bbox", [])
+            return (
+                isinstance(box, list)
+                and all(isinstance(side, str) and SIDE.fullmatch(side) for side in box)
+                and _are_numbers(face, *EMOTIONS)
+            )
+    return False
 
 
-def select(records: Iterable[Record], chosen: Filter, last: int | None) -> Iterable[Record]:
-    """The records that match, the ``last`` of them if that is given, in order."""
-    queries = chosen.queries()
-    matching = (record for record in records if all(query(record) for query in queries))
-    return matching if last is None else deque(matching, maxlen=last)
+def _are_numbers(entry: Record, *keys: str) -> bool:
+    return all(isinstance(entry.get(key), int | float | None) for key in keys)
 
 
 def counts(records: Iterable[Record]) -> dict[str, int]:

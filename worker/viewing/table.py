@@ -19,12 +19,8 @@ def rows(records: Iterable[Record], posts: Mapping[str, str] | None = None) -> I
     """Time, file, threshold, face and emotions of each face, or of an image without one what became
     of it; with ``posts``, what became of its post, by task id, as well."""
     for record in records:
-        threshold = record.get("threshold")
-        front = (
-            str(record.get("processed_at", "-")),
-            str(record["file_name"]),
-            "-" if threshold is None else f"{threshold:g}",
-        )
+        time, threshold = record.get("processed_at", "-"), record.get("threshold")
+        front = (time, record["file_name"], "-" if threshold is None else f"{threshold:g}")
         post = () if posts is None else (posts.get(record.get("task_id", ""), "-"),)
         for face in record["faces"]:
             yield *front, str(face["face_id"]), emotions_text(face), *post
@@ -47,20 +43,14 @@ def print_records(records: Iterable[Record], posts: Mapping[str, str] | None = N
 
 def lines(table: Iterable[Row], width: int | None) -> Iterator[str]:
     """The rows as text: below a heading in ``width`` columns, or complete, with tabs, for None."""
-    before: Row = ()
-    for row in table:
+    for number, row in enumerate(table):
         if width is None:
             yield "\t".join(map(safe, row))
             continue
-        if not before:
+        if not number:
             yield _line(HEADING[: len(row)], width)
-        same = row[:3] == before[:3]  # a further face of the same image
-        yield _line((*(("",) * 3 if same else (_short_time(row[0]), *row[1:3])), *row[3:]), width)
-        before = row
-
-
-def _short_time(text: str) -> str:
-    return text if text == "-" else f"{parse_time(text):%m-%d %H:%M}"
+        time = row[0] if row[0] == "-" else f"{parse_time(row[0]):%m-%d %H:%M}"
+        yield _line((time, *row[1:]), width)
 
 
 def _line(row: Sequence[str], width: int) -> str:
