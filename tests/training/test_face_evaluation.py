@@ -60,19 +60,25 @@ def test_the_figures_are_those_of_the_pictures(data: Path, tmp_path: Path) -> No
         "correct": 2,
         "false_positives": 0,
         "recall": pytest.approx(2 / 3),
+        "recall_interval": pytest.approx([0.2077, 0.9385], abs=1e-4),
         "precision": 1.0,
     }
     assert [path.name for path in drawn.iterdir()] == ["astronaut.png"]
-    assert cv2.imread(str(tmp_path / "detection.png")) is not None
+    for name in ("detection.png", "reliability.png"):
+        assert cv2.imread(str(tmp_path / name)) is not None
 
 
 def test_a_curve_goes_from_all_that_was_found_to_nothing(data: Path) -> None:
     settings, scorer = PROFILES["default"], Classifier(Path("weights/face_net.onnx"))
     with progress_bar() as progress:
-        _, curve = evaluate_faces(data, settings, scorer, progress)
-    recalls = [recall for _, _, recall in curve]
+        measured = evaluate_faces(data, settings, scorer, progress)
+    assert list(measured.curve) == sorted(measured.curve)
+    recalls = [point.recall for point in measured.curve]
     assert recalls == sorted(recalls, reverse=True)
     assert recalls[0] == pytest.approx(2 / 3)
+    unsure = ~measured.correct & (measured.confidence >= measured.curve[0].confidence)
+    assert measured.curve[0].false_a_picture == pytest.approx(unsure.sum() / 3)
+    assert measured.confidence[measured.correct].min() > 0.9
 
 
 @pytest.mark.parametrize(

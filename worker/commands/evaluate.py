@@ -79,7 +79,7 @@ def measure_faces(options: argparse.Namespace) -> int:
     from worker.analysis.classification import Classifier
     from worker.analysis.detection import FACE_WEIGHTS, search_settings
     from worker.terminal import progress_bar
-    from worker.training.face_evaluation import evaluate_faces, mine_windows
+    from worker.training.face_evaluation import draw_detection, evaluate_faces, mine_windows
 
     settings, scorer = search_settings(config.detection), Classifier(FACE_WEIGHTS)
     with progress_bar() as progress:
@@ -89,13 +89,11 @@ def measure_faces(options: argparse.Namespace) -> int:
             )
             print(f"{options.mine}: {faces} windows of faces, {others} of none")
             return 0
-        figures, curve = evaluate_faces(options.data, settings, scorer, progress, options.failures)
-    for name, value in figures.items():
-        print(f"{name}\t{value:.4g}" if isinstance(value, float) else f"{name}\t{value}")
-    write_json(options.json, figures)
+        measured = evaluate_faces(options.data, settings, scorer, progress, options.failures)
+    for name, value in measured.figures.items():
+        numbers = value if isinstance(value, list) else [value]
+        print(name, *(f"{n:.4g}" if isinstance(n, float) else n for n in numbers), sep="\t")
+    write_json(options.json, measured.figures)
     if options.plots:
-        from worker.training.plots import plot_detection
-
-        options.plots.mkdir(parents=True, exist_ok=True)
-        plot_detection(curve, settings.min_confidence, options.plots / "detection.png")
+        draw_detection(measured, settings.min_confidence, options.plots)
     return 0

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,11 +22,14 @@ from worker.analysis.detection import FaceDetector, SearchSettings, overlaps
 from worker.errors import ImageLost, UsageError
 from worker.files import is_clutter, replace_file
 from worker.record import Box
+from worker.training.evaluation import wilson_interval
 from worker.training.tables import read_rows
 
 COLUMNS = ["file_name", "x1", "y1", "x2", "y2"]
 MATCH = 0.4  # intersection over union of squared boxes from which a face is found
 MINED_FACE, MINED_OTHER = 0.5, 0.2  # at least, below: of windows that show a face, or none
+CONFIDENCES = 1 / (1 + np.exp(-np.linspace(-6, 6, 61)))  # of the curve: even steps of log-odds
+BINS = 10  # of the reliability diagram
 CROP_SIDE = 48  # pixels, as in FER+
 VOTES = 10  # a mined window counts as if so many people had looked at it
 TRUE_COLOR, FOUND_COLOR, FALSE_COLOR = (255, 160, 0), (64, 220, 64), (48, 48, 255)  # BGR
@@ -38,6 +41,27 @@ class LabelledPicture:
 
     path: Path
     boxes: NDArray[np.float64]
+
+
+class Point(NamedTuple):
+    """What asking for a ``confidence`` gives: false faces a picture, and the share found of true
+    ones."""
+
+    confidence: float
+    false_a_picture: float
+    recall: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What `evaluate faces` found: the figures, the curve of recall against false faces, and for
+    all that was found, however unsure, its confidence ``(n,)`` and whether it is a face ``(n,)``.
+    """
+
+    figures: dict[str, Any]
+    curve: list[Point]
+    confidence: NDArray[np.float64]
+    correct: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -89,14 +113,13 @@ def evaluate_faces(
     scorer: Classifier,
     progress: Progress,
     failures: Path | None = None,
-) -> tuple[dict[str, Any], list[tuple[float, int, float]]]:
+) -> Measured:
     """Search every picture, and compare with its true boxes.
 
-    Returns the figures (``recall``, ``precision`` are fractions, ``ms_per_image`` is the mean time
-    of detection on the decoded image with one thread, ``image_pixels`` the mean size), and the
-    curve: for each confidence that could be asked for, the false positives and the recall there.
-    ``failures``: folder for the pictures with missed or false faces, drawn in. Raises UsageError
-    for unusable data, ImageLost for a picture that does not decode.
+    In the figures ``recall`` and ``precision`` are fractions, ``recall_interval`` is the 95 %
+    interval of the recall, ``ms_per_image`` the mean time of detection on the decoded image with
+    one thread, ``image_pixels`` the mean size. ``failures``: folder for the pictures with missed or
+    false faces, drawn in. Raises UsageError for unusable data or a picture that does not decode.
     """
     cv2.setNumThreads(1)
     pictures = load_pictures(data)
@@ -125,15 +148,31 @@ def evaluate_faces(
         "correct": correct,
         "false_positives": found - correct,
         "recall": correct / faces if faces else None,
+        "recall_interval": list(wilson_interval(correct, faces)) if faces else None,
         "precision": correct / found if found else None,
         "ms_per_image": seconds * 1000 / len(pictures),
         "image_pixels": pixels / len(pictures),
     }
     curve = []
-    for confidence in np.round(np.arange(0.02, 1.0, 0.02), 2):
+    for confidence in CONFIDENCES:
         found, correct = _totals([_above(each, confidence) for each in every])
-        curve.append((float(confidence), found - correct, correct / faces if faces else 0.0))
-    return figures, curve
+        false = (found - correct) / len(pictures)
+        curve.append(Point(float(confidence), false, correct / faces if faces else 0.0))
+    return Measured(
+        figures,
+        curve,
+        np.concatenate([each.confidences for each in every]),
+        np.concatenate([each.matched >= 0 for each in every]),
+    )
+
+
+def draw_detection(measured: Measured, min_confidence: float, folder: Path) -> None:
+    """detection.png, the curve, and reliability.png in ``folder``, which is made."""
+    from worker.training.plots import plot_detection, plot_reliability  # with matplotlib
+
+    folder.mkdir(parents=True, exist_ok=True)
+    plot_detection(measured.curve, min_confidence, folder / "detection.png")
+    plot_reliability(measured.confidence, measured.correct, BINS, folder / "reliability.png")
 
 
 def mine_windows(

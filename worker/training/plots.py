@@ -60,7 +60,7 @@ def plot_reliability(
     axes.set(ylabel="was right (%)", xlim=(0, 100), ylim=(0, 100))
     axes.legend(loc="upper left")
     below.bar(edges[:-1], counts, width=100 / bins, align="edge", edgecolor="white")
-    below.set(xlabel="probability of the top emotion (%)", ylabel="faces")
+    below.set(xlabel="stated probability (%)", ylabel="faces")
     figure.savefig(path, dpi=DPI)
 
 
@@ -141,12 +141,12 @@ def label_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> list
 
 
 def plot_detection(
-    curve: Sequence[tuple[float, int, float]], confidence: float, path: Path
+    curve: Sequence[tuple[float, float, float]], confidence: float, path: Path
 ) -> None:
-    """Recall (a fraction) against false positives, one point for each of several confidences that
-    could be asked for; the one in force is marked."""
+    """Recall (a fraction) against false faces a picture, one point ``(confidence, false, recall)``
+    for each of several confidences that could be asked for; the one in force is marked."""
     figure = Figure(figsize=(7, 5), layout="constrained")
-    axes = figure.add_subplot(xlabel="false positives", ylabel="recall")
+    axes = figure.add_subplot(xlabel="false faces a picture", ylabel="recall")
     axes.grid(visible=True, alpha=0.3)
     _, false, recall = zip(*curve, strict=True)
     axes.plot(false, recall, ".-")
