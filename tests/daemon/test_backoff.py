@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from worker.daemon.backoff import Backoff
 from worker.errors import RetryLater, ServerRefuses, ServerUnreachable
 
-LOG = logging.getLogger("test")
-
 
 class Clock:
     """Monotonic seconds that the test sets."""
@@ -32,7 +30,7 @@ def clock() -> Clock:
 @pytest.fixture
 def outage(clock: Clock, caplog: pytest.LogCaptureFixture) -> Backoff:
     caplog.set_level(logging.INFO)
-    return Backoff("polling", LOG, 60, lambda low, high: 3.0, clock)
+    return Backoff("polling", 60, draw=lambda low, high: 3.0, clock=clock)
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
@@ -46,7 +44,7 @@ def test_the_bound_doubles_from_one_second_up_to_the_longest() -> None:
         bounds.append(high)
         return high
 
-    backoff = Backoff("polling", LOG, 60, draw)
+    backoff = Backoff("polling", 60, draw=draw)
     for _ in range(8):
         backoff.fault(RetryLater("down"))
     assert bounds == [1, 2, 4, 8, 16, 32, 60, 60]
@@ -56,7 +54,7 @@ def test_the_bound_doubles_from_one_second_up_to_the_longest() -> None:
 
 @given(st.floats(1, 1000), st.integers(1, 100))
 def test_no_wait_is_longer_than_the_longest(longest: float, faults: int) -> None:
-    backoff = Backoff("polling", LOG, longest)
+    backoff = Backoff("polling", longest)
     for _ in range(faults):
         assert 0 <= backoff.fault(RetryLater("down")) <= longest
     assert backoff.fault(RetryLater("busy", wait=7)) == min(7, longest)
@@ -64,14 +62,14 @@ def test_no_wait_is_longer_than_the_longest(longest: float, faults: int) -> None
 
 
 def test_a_server_that_asks_for_no_wait_at_all_gets_the_usual_one() -> None:
-    backoff = Backoff("polling", LOG, 60, lambda low, high: high)
+    backoff = Backoff("polling", 60, draw=lambda low, high: high)
     assert backoff.fault(RetryLater("busy", wait=0.0)) == 1
 
 
 def test_fifty_workers_do_not_come_back_at_once() -> None:
     waits = []
     for number in range(50):
-        backoff = Backoff("polling", LOG, 60, random.Random(number).uniform)
+        backoff = Backoff("polling", 60, draw=random.Random(number).uniform)
         for _ in range(10):
             wait = backoff.fault(RetryLater("down"))
         waits.append(int(wait))
@@ -147,7 +145,7 @@ def test_after_an_hours_outage_fifty_workers_come_back_spread_with_few_log_lines
     for number in range(50):
         clock = Clock()
         clock.now = 0
-        backoff = Backoff("polling", LOG, 60, random.Random(number).uniform, clock)
+        backoff = Backoff("polling", 60, draw=random.Random(number).uniform, clock=clock)
         while clock.now < back_at:
             clock.now += backoff.fault(ServerUnreachable("refused"))
         backoff.works()

@@ -3,7 +3,7 @@ server and file are real, the analysis is played."""
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,9 @@ def loop(
     alarm, hand = parts.get("alarm") or Alarm(), parts.get("hand") or Hand()
     with (
         database,
-        Loop(config, alarm, database, analysts or PlayedAnalysts(), hand, Metrics()) as made,
+        closing(
+            Loop(config, alarm, database, analysts or PlayedAnalysts(), hand, Metrics())
+        ) as made,
     ):
         yield made
 
@@ -101,7 +103,7 @@ def test_the_images_in_hand_have_one_bound_and_it_is_reached(
     reached, hand = threading.Event(), Hand()
 
     def meanwhile(number: int) -> None:
-        assert hand.count() <= bound
+        assert len(hand.images) <= bound
         if analysts.now == bound:
             reached.set()
         if number >= bound:  # the first ones let the number of polls grow
@@ -113,7 +115,7 @@ def test_the_images_in_hand_have_one_bound_and_it_is_reached(
         assert made.step() is None
     assert analysts.most == bound
     assert len(tasks(tmp_path)) == 30
-    assert hand.count() == 0
+    assert hand.images == {}
 
 
 def test_a_fault_ends_the_drain_after_what_is_in_hand(
@@ -263,18 +265,21 @@ def test_a_refusal_is_logged_as_one_to_look_at(
     assert [r.levelname for r in caplog.records] == ["ERROR"]
 
 
-def test_a_poster_that_ends_by_itself_stops_the_daemon_and_its_error_is_not_lost(
+def test_a_poster_that_ends_by_itself_ends_the_daemon_too(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
+    failed = threading.Event()
+
     class Broken(Database):
         def owed(self, most: int) -> list[Owed]:
+            failed.set()
             raise ZeroDivisionError
 
-    alarm = Alarm()
+    server.script("/image", NOTHING)
+    database = Broken(tmp_path / "results.json", owe=True)
     with (
         pytest.raises(ZeroDivisionError),
-        loop(
-            tmp_path, server.url, alarm=alarm, database=Broken(tmp_path / "results.json", owe=True)
-        ),
+        loop(tmp_path, server.url, database=database) as made,
     ):
-        until(lambda: alarm.stop_requested)
+        assert failed.wait(HANG)
+        until(lambda: made.step() is not None)

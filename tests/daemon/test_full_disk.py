@@ -42,8 +42,8 @@ def test_it_is_waited_for_and_said(
     server.script("/image", image("t1"), Reply(204))
 
     class Mending(ImpatientAlarm):
-        def wait(self, seconds: float, *, until_tick: bool = False) -> None:
-            super().wait(seconds, until_tick=until_tick)
+        def wait(self, seconds: float) -> None:
+            super().wait(seconds)
             if len(self.waits) == 3:
                 full()
 

@@ -141,7 +141,8 @@ def test_a_loop_that_stands_still_is_unhealthy_until_it_goes_on() -> None:
         assert stalled.status_code == 503
         assert stalled.json()["status"] == "stalled"
         assert stalled.json()["last_poll_age_s"] == 211
-        metrics.polled("unreachable", 2.5)
+        metrics.polled("unreachable")
+        metrics.figures["backoff_seconds"].labels("polling").set(2.5)
         mended = requests.get(f"{url}/healthz", timeout=30)
         assert mended.status_code == 200
         assert mended.json()["backoff_s"] == 2.5
@@ -232,7 +233,7 @@ def test_a_request_that_fails_is_logged_and_the_next_one_answered(
         raise ValueError("no count")
 
     metrics = Metrics()
-    metrics.pending.set_function(pending)
+    metrics.figures["posts_pending"].set_function(pending)
     with serve(LOCAL, metrics) as url:
         assert requests.get(f"{url}/metrics", timeout=30).status_code == 500
         assert requests.get(f"{url}/healthz", timeout=30).status_code == 200

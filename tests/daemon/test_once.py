@@ -32,9 +32,9 @@ class NotedWaits(Alarm):
         super().__init__()
         self.waits: list[float] = []
 
-    def wait(self, seconds: float, *, until_tick: bool = False) -> None:
+    def wait(self, seconds: float) -> None:
         self.waits.append(seconds)
-        super().wait(min(seconds, 0.01), until_tick=until_tick)
+        super().wait(min(seconds, 0.01))
 
 
 @pytest.fixture

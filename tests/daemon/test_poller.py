@@ -34,7 +34,6 @@ from worker.errors import DiskRefuses, ImageLost, RetryLater, Stop
 from worker.record import Analysis
 
 OWED = "server.results_path=/results"
-LOG = logging.getLogger("test")
 
 
 class Bench:
@@ -46,17 +45,11 @@ class Bench:
         self.analysts, self.hand, self.metrics = PlayedAnalysts(), Hand(), Metrics("custom_net")
         self.database = FillableDatabase(config.database.path, owe=OWED in flags)
         client = ServerClient(config.server, "w1")
-        waits = Backoff("posting", LOG, 60, lambda low, high: high, self.clock)
-        self.poster = Poster(client, self.database, self.metrics, waits, clock=self.clock)
+        waits = Backoff("posting", 60, draw=lambda low, high: high, clock=self.clock)
+        tools = client, self.database, self.metrics
+        self.poster = Poster(*tools, waits, ThreadPoolExecutor(1))
         self.poller = Poller(
-            config,
-            client,
-            self.database,
-            self.analysts,
-            self.poster,
-            self.hand,
-            self.metrics,
-            clock=self.clock,
+            *tools, config, self.analysts, self.poster, self.hand, clock=self.clock
         )
         server.script("/threshold", THRESHOLD)
 
@@ -98,7 +91,7 @@ def test_an_image_is_analysed_and_its_record_is_in_the_file(bench: Bench) -> Non
     assert (record["task_id"], record["worker"]) == ("t1", "w1")
     assert record["network"] == "custom_net"
     assert bench.poller.poll() is Found.NOTHING
-    assert bench.hand.count() == 0
+    assert bench.hand.images == {}
 
 
 def test_the_threshold_is_asked_for_each_image_that_brings_none(bench: Bench) -> None:
@@ -141,14 +134,14 @@ class TestAnImageInHandIsNeverThrownAway:
         for _ in range(3):
             with pytest.raises(RetryLater):
                 bench.poller.poll()
-            assert (bench.hand.kept_count(), bench.hand.count()) == (1, 1)
+            assert (len(bench.hand.kept), len(bench.hand.images)) == (1, 1)
         assert bench.analysts.analysed == []
         # Then the image is recorded once there is a threshold, without another pull
         assert bench.poller.poll() is Found.IMAGE
         assert [record["threshold"] for record in records(bench.folder)] == [0.3]
         assert len(asked(bench.server, "/image")) == 1
         assert len(asked(bench.server, "/threshold")) == 4
-        assert (bench.hand.kept_count(), bench.hand.count()) == (0, 0)
+        assert (len(bench.hand.kept), len(bench.hand.images)) == (0, 0)
 
     def test_for_a_full_disk_and_its_record_is_stored_before_anything_new_is_pulled(
         self, bench: Bench
@@ -202,11 +195,10 @@ class TestAnImageInHandIsNeverThrownAway:
                 bench.poller.poll()
             except RetryLater:
                 continue
-        kept = bench.hand.kept_count()
-        assert kept == 1
+        assert len(bench.hand.kept) == 1
         bench.poller.record_kept()
         assert records(bench.folder)[-1]["threshold"] == expected
-        assert bench.hand.count() == 0
+        assert bench.hand.images == {}
         assert [r.getMessage() for r in caplog.records if says in r.getMessage()]
 
     def test_and_what_the_disk_does_not_take_in_the_end_is_named(self, bench: Bench) -> None:
@@ -277,7 +269,7 @@ class TestARepeatedTask:
         posting.server.script("/image", image("t1"))
         posting.server.script("/results", Reply(500))
         assert posting.polls(3) == [Found.IMAGE, Found.UNPOSTED, Found.UNPOSTED]
-        assert posting.poster.closed_for() > 0
+        assert posting.poster.backoff.left() > 0
 
     def test_that_was_offered_before_its_result_arrived_is_no_sign_that_there_is_nothing_new(
         self, posting: Bench

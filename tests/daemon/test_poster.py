@@ -20,8 +20,6 @@ from worker.daemon.poster import QUIET, Poster
 from worker.database import Database, Owed, posting_states
 from worker.errors import DiskRefuses
 
-LOG = logging.getLogger("test")
-
 
 def record(task: str) -> dict[str, Any]:
     return {"file_name": f"{task}.png", "threshold": 0.5, "faces": [], "task_id": task}
@@ -48,8 +46,8 @@ def clock() -> Clock:
 def make(url: str, database: Database, clock: Clock, at_once: int = 1) -> Poster:
     """A poster that waits 10 s after each fault."""
     client = ServerClient(ServerConfig(url=url, results_path="/results"), "w1")
-    waits = Backoff("posting", LOG, 60, lambda low, high: 10.0, clock)
-    return Poster(client, database, Metrics(), waits, at_once=at_once, clock=clock)
+    waits = Backoff("posting", 60, draw=lambda low, high: 10.0, clock=clock)
+    return Poster(client, database, Metrics(), waits, ThreadPoolExecutor(at_once), at_once)
 
 
 @pytest.fixture
@@ -65,7 +63,7 @@ def owe(database: Database, *names: str) -> None:
 def rounds(poster: Poster, clock: Clock, count: int) -> None:
     """So many steps, each as soon as it may be."""
     for _ in range(count):
-        clock.now += poster.closed_for()
+        clock.now += poster.backoff.left()
         poster.step()
 
 
@@ -110,7 +108,7 @@ def test_a_server_that_takes_nothing_gets_one_request_a_back_off_whoever_asks(
             clock.now += passed
             assert poster.step() == 10 - passed
             assert not poster.post_again(again, known)
-            assert poster.closed_for() == 10 - passed
+            assert poster.backoff.left() == 10 - passed
         assert len(keys(server)) == back_off
         clock.now += 1
     assert not poster.post_again(again, known)

@@ -24,7 +24,6 @@ from tests.daemon.running import Daemon
 from tests.photographs import SAMPLES
 from tests.scripted_server import RawServer, Reply, ScriptedServer, hang, reset
 from worker.daemon.alarm import Alarm
-from worker.daemon.metronome import metronome
 from worker.daemon.scheduler import run
 from worker.database import Database
 from worker.demo_server.app import create_app
@@ -89,11 +88,11 @@ class ImpatientAlarm(Alarm):
 
     def __init__(self, most: int) -> None:
         super().__init__()
-        self.waits: list[tuple[float, bool]] = []
+        self.waits: list[float] = []
         self._most = most
 
-    def wait(self, seconds: float, *, until_tick: bool = False) -> None:
-        self.waits.append((seconds, until_tick))
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
         if len(self.waits) == self._most:
             self.stop()
 
@@ -106,7 +105,7 @@ def test_no_fault_of_the_server_ends_the_daemon(
     alarm = ImpatientAlarm(3)
     run(configure(tmp_path, server.url), alarm, PlayedAnalysts())
     assert "t1" in tasks(tmp_path)
-    assert all(0 <= seconds <= 1 for seconds, _ in alarm.waits)
+    assert all(0 <= seconds <= 1 for seconds in alarm.waits)
 
 
 @pytest.mark.parametrize("act", [reset, hang])
@@ -145,7 +144,7 @@ def test_polls_that_find_nothing_are_an_interval_apart(
     alarm = ImpatientAlarm(4)
     run(configure(tmp_path, server.url, "worker.poll_interval=7"), alarm, PlayedAnalysts())
     assert len(server.requests) == 4
-    assert alarm.waits == [(14, True)] * 4  # until the tick, which comes after 7 s
+    assert alarm.waits == [14] * 4  # until the tick, which comes after 7 s
 
 
 def test_retry_after_is_obeyed_up_to_the_longest_back_off(
@@ -158,7 +157,7 @@ def test_retry_after_is_obeyed_up_to_the_longest_back_off(
     )
     alarm = ImpatientAlarm(2)
     run(configure(tmp_path, server.url, "worker.max_backoff=60"), alarm, PlayedAnalysts())
-    assert alarm.waits == [(40, False), (60, False)]
+    assert alarm.waits == [40, 60]
 
 
 def test_wrong_weights_end_it_at_once_and_a_locked_file_too(tmp_path: Path) -> None:
@@ -182,13 +181,13 @@ def test_an_image_that_is_kept_when_it_is_stopped_is_recorded_then(
     assert len(asked(server, "/image")) == 1
 
 
-class TestTheMetronome:
-    def test_ticks_an_interval_after_each_wait_which_is_no_longer_than_two(self) -> None:
+class TestTheTick:
+    def test_comes_an_interval_after_each_wait_began_which_is_no_longer_than_two(self) -> None:
         class Waiting(Alarm):
             ticked = threading.Event()
 
-            def wait(self, seconds: float, *, until_tick: bool = False) -> None:
-                assert (seconds, until_tick) == (0.4, True)
+            def wait(self, seconds: float) -> None:
+                assert seconds == 0.4
                 started = time.monotonic()
                 assert self.ticked.wait(HANG)
                 assert time.monotonic() - started > 0.15
@@ -197,13 +196,14 @@ class TestTheMetronome:
             def tick(self) -> None:
                 self.ticked.set()
 
-        with metronome(Waiting(), 0.2) as wait_for_tick:
-            for _ in range(3):
-                wait_for_tick()
+        alarm = Waiting()
+        for _ in range(3):
+            alarm.wait_for_tick(0.2)
+        alarm.close()
 
-    def test_a_stop_ends_its_wait(self) -> None:
+    def test_is_not_waited_for_after_a_stop(self) -> None:
         alarm = Alarm()
-        with metronome(alarm, 3600) as wait_for_tick:
-            threading.Timer(0.05, alarm.stop).start()
-            wait_for_tick()
+        threading.Timer(0.05, alarm.stop).start()
+        alarm.wait_for_tick(3600)
         assert alarm.stop_requested
+        alarm.close()

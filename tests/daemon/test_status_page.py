@@ -34,9 +34,10 @@ def page(url: str, **headers: str) -> requests.Response:
 
 
 def test_it_says_how_the_last_poll_went_and_what_is_owed(metrics: Metrics, url: str) -> None:
-    metrics.polled("unreachable", wait=12.5)
-    metrics.in_hand.set(2)
-    metrics.pending.set(7)
+    metrics.polled("unreachable")
+    metrics.figures["backoff_seconds"].labels("polling").set(12.5)
+    metrics.figures["images_in_hand"].set(2)
+    metrics.figures["posts_pending"].set(7)
     shown = page(url).text
     for row in (
         ("last poll", "unreachable, 0 s ago"),

@@ -1,6 +1,5 @@
 """What systemd hears from the daemon, over a real socket."""
 
-import math
 import os
 import signal
 import socket
@@ -18,8 +17,7 @@ from tests.daemon.test_alarm import Calls
 from tests.daemon.test_drain import loop
 from tests.processes import command
 from tests.scripted_server import Reply, ScriptedServer
-from worker.daemon.alarm import Alarm
-from worker.daemon.systemd import alive, notify, watchdog_seconds
+from worker.daemon.alarm import LONGEST_SLEEP, Alarm, notify
 
 
 @pytest.fixture
@@ -35,7 +33,7 @@ def test_it_says_ready_then_feeds_the_watchdog_while_it_waits_then_says_that_it_
 ) -> None:
     with ScriptedServer() as server:
         server.script("/image", Reply(204))
-        variables = {"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "200000"}
+        variables = {"NOTIFY_SOCKET": manager.getsockname()}
         process = subprocess.Popen(
             command("run", "--url", server.url, "--interval", "3600"),
             cwd=tmp_path,
@@ -44,7 +42,8 @@ def test_it_says_ready_then_feeds_the_watchdog_while_it_waits_then_says_that_it_
         )
         try:
             assert manager.recv(100) == b"READY=1"
-            assert [manager.recv(100) for _ in range(6)] == [b"WATCHDOG=1"] * 6
+            # One from the poll, one from the wait.
+            assert [manager.recv(100) for _ in range(2)] == [b"WATCHDOG=1"] * 2
             assert len(server.requests) == 1
         finally:
             process.send_signal(signal.SIGTERM)
@@ -65,19 +64,13 @@ def heard(manager: socket.socket) -> int:
     return words
 
 
-def test_every_wait_feeds_the_watchdog_twice_as_often_as_it_must(
+def test_every_wait_feeds_the_watchdog_all_the_time(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", manager.getsockname())
-    monkeypatch.setenv("WATCHDOG_USEC", "1000000")
     calls = Calls()
-    alarm = Alarm(lambda: calls.now, calls)
-    for until_tick in (False, True):
-        alarm.wait(4, until_tick=until_tick)
-        assert heard(manager) == 8
-    calls.meanwhile = {8.3: alarm.tick, 9.3: alarm.tick}
-    alarm.wait(2)  # such a wait, after a fault, goes on through the ticks
-    assert heard(manager) >= 4
+    Alarm(lambda: calls.now, calls).wait(8 * LONGEST_SLEEP)
+    assert heard(manager) == 8
 
 
 def test_a_poll_that_hangs_feeds_nothing_and_each_that_ends_does(
@@ -113,22 +106,8 @@ def test_an_abstract_socket_is_reached_and_a_missing_one_does_no_harm(
         listener.bind("\0" + name)
         listener.settimeout(HANG)
         monkeypatch.setenv("NOTIFY_SOCKET", "@" + name)
-        alive()
+        notify("WATCHDOG=1")
         assert listener.recv(100) == b"WATCHDOG=1"
     for path in (str(tmp_path / "gone"), ""):
         monkeypatch.setenv("NOTIFY_SOCKET", path)
         notify("READY=1")
-
-
-def test_the_watchdog_counts_only_where_it_is_meant_for_this_process(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("WATCHDOG_PID", raising=False)
-    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
-    assert watchdog_seconds() == math.inf
-    monkeypatch.setenv("WATCHDOG_USEC", "1500000")
-    assert watchdog_seconds() == 1.5
-    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
-    assert watchdog_seconds() == 1.5
-    monkeypatch.setenv("WATCHDOG_PID", "1")
-    assert watchdog_seconds() == math.inf

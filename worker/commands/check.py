@@ -4,12 +4,12 @@ example: emotion-worker check --config worker.ini
 """
 
 import argparse
-import io
 import shutil
+from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, Literal
 
-from worker.commands.common import add_configuration, configure
+from worker.commands.common import add_configuration, configure, load
 from worker.errors import ServerUnreachable, UsageError, WorkerError
 from worker.terminal import safe
 
@@ -23,47 +23,44 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Try everything that a first run needs; the code is that of the first failure."""
+    if code := attempt("configuration", lambda: check_configuration(options)):
+        return code
+    config = load(options)
+    codes = [attempt("weights", lambda: check_weights(config))]
+    codes.append(attempt("database", lambda: check_database(config)))
+    if config.metrics.address:
+        codes.append(attempt("metrics", lambda: check_metrics(config)))
+    codes.append(attempt("server", lambda: check_server(config), "reachable"))
+    return next(filter(None, codes), 0)
+
+
+def attempt(what: str, check: Callable[[], str], good: str = "ok") -> int:
+    """Print one line of what was tried; returns the exit code that it stands for."""
+    try:
+        state, details, code = good, check(), 0
+    except WorkerError as error:
+        state, details, code = "FAILED", str(error), error.exit_code
+    print(f"{state:<11}{what:<15}{safe(details)}", flush=True)
+    return code
+
+
+def check_configuration(options: argparse.Namespace) -> str:
+    """Read every key, set up the log."""
     from worker.config import DEFAULT_FILE
 
-    try:
-        config = configure(options)
-    except WorkerError as error:
-        show("FAILED", "configuration", str(error))
-        return error.exit_code
-    default = (
-        str(DEFAULT_FILE) if DEFAULT_FILE.is_file() else "defaults (there is no worker.ini here)"
-    )
-    show("ok", "configuration", str(options.config or default))
-    codes = []
-    metrics = [("ok", "metrics", check_metrics)] if config.metrics.address else []
-    for good, what, attempt in (
-        ("ok", "weights", check_weights),
-        ("ok", "database", check_database),
-        *metrics,
-        ("reachable", "server", check_server),
-    ):
-        try:
-            show(good, what, attempt(config))
-        except WorkerError as error:
-            show("FAILED", what, str(error))
-            codes.append(error.exit_code)
-    return codes[0] if codes else 0
-
-
-def show(state: str, what: str, details: str) -> None:
-    """Print one line of what was tried."""
-    print(f"{state:<11}{what:<15}{safe(details)}", flush=True)
+    configure(options)
+    file = options.config or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+    return str(file or "defaults (there is no worker.ini here)")
 
 
 def check_weights(config: "Config") -> str:
-    """Analyse a black picture, since detector and libraries are needed as well."""
-    from PIL import Image
+    """Search a black picture, since detector and libraries are needed as well."""
+    import numpy as np
 
     from worker.analysis.pipeline import Pipeline
 
-    pipeline, black = Pipeline(config), io.BytesIO()
-    Image.new("L", (64, 64)).save(black, "PNG")
-    pipeline.analyze(black.getvalue())
+    pipeline = Pipeline(config)
+    pipeline.find_faces(np.zeros((64, 64), np.uint8))
     facts = pipeline.classifier.facts
     return (
         f"{config.classification.weights}: {facts.network}, "
@@ -97,22 +94,21 @@ def check_server(config: "Config") -> str:
     from worker.client import ServerClient
 
     server = config.server
-    requests: dict[Literal["image_path", "results_path"], str]
-    requests = {"image_path": f"GET {server.image_path}"}
+    requests: list[tuple[Literal["image_path", "results_path"], str, str]]
+    requests = [("image_path", "GET", server.image_path)]
     if server.results_path:
-        requests["results_path"] = f"POST {server.results_path}"
+        requests.append(("results_path", "POST", server.results_path))
     with closing(ServerClient(server, config.worker.id)) as client:
         try:
             threshold = client.pull_threshold()
-            for key, request in requests.items():
-                method, path = request.split(maxsplit=1)
-                takes = client.methods(key)
-                if takes is not None and method not in takes:
-                    known = ", ".join(sorted(takes))
-                    raise UsageError(f"{path} takes {known}, no {method}; look at [server] {key}")
         except ServerUnreachable as error:
             message = f"{error}; does the server run there, and is [server] url right?"
             raise ServerUnreachable(message) from error
+        for key, method, path in requests:
+            takes = client.methods(key)
+            if takes and method not in takes:
+                known = ", ".join(sorted(takes))
+                raise UsageError(f"{path} takes {known}, no {method}; look at [server] {key}")
     posts = "" if server.results_path else "; results are not posted ([server] results_path)"
-    untried = " and ".join(requests.values())
+    untried = " and ".join(f"{method} {path}" for _, method, path in requests)
     return f"{server.url}: threshold {threshold:g}; not tried: {untried}{posts}"

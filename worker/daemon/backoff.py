@@ -1,12 +1,16 @@
 """How long to wait after faults, and how to speak of an outage without flooding the log."""
 
 import logging
+import math
 import random
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from worker.errors import RetryLater, ServerRefuses
+
+logger = logging.getLogger(__name__)
 
 FIRST_WAIT = 1.0  # seconds
 REMINDER = 600.0  # seconds between two lines about an outage that lasts
@@ -16,6 +20,7 @@ REMINDER = 600.0  # seconds between two lines about an outage that lasts
 _PASSING = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9]{4,}|[0-9]+\.[0-9]+")
 
 
+@dataclass
 class Backoff:
     """Exponential back-off with full jitter, so that many workers do not come back at once.
 
@@ -23,46 +28,53 @@ class Backoff:
     that doubles with every fault in a row, from 1 s up to ``longest`` seconds. It logs an outage of
     ``what`` when it begins, when its cause changes, every ten minutes, and when it ends.
 
-    ``draw`` gives a number between two; ``clock``: monotonic seconds. For one thread at a time.
+    ``show`` is told each wait, and 0 when it works again. ``draw`` gives a number between two;
+    ``clock``: monotonic seconds. For one thread at a time.
     """
 
-    def __init__(
-        self,
-        what: str,
-        logger: logging.Logger,
-        longest: float,
-        draw: Callable[[float, float], float] = random.uniform,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._what, self._logger, self._longest = what, logger, longest
-        self._draw, self._clock = draw, clock
-        self._faults = 0
-        self._began = self._told = 0.0
-        self._cause = ""
+    what: str
+    longest: float
+    show: Callable[[float], object] = lambda seconds: None
+    draw: Callable[[float, float], float] = random.uniform
+    clock: Callable[[], float] = time.monotonic
+    _faults: int = 0
+    _began: float = 0.0
+    _told: float = 0.0
+    _until: float = -math.inf
+    _cause: str = ""
+
+    def __post_init__(self) -> None:
+        self.show(0)
 
     def fault(self, error: RetryLater, more: str = "") -> float:
         """Note a fault; ``more``: what its line says, too. Returns the seconds to wait after it:
         what the server asked for counts, up to ``longest``."""
-        bound = min(self._longest, FIRST_WAIT * 2 ** min(self._faults, 30))
+        bound = min(self.longest, FIRST_WAIT * 2 ** min(self._faults, 30))
         # A server that asks for 0 seconds would keep both sides busy.
-        wait = min(error.wait, self._longest) if error.wait else self._draw(0, bound)
-        now, cause = self._clock(), f"{type(error).__name__} {_PASSING.sub('', str(error))}"
+        seconds = min(error.wait or self.draw(0, bound), self.longest)
+        now, cause = self.clock(), f"{type(error).__name__} {_PASSING.sub('', str(error))}"
+        if self._faults == 0:
+            self._began, self._cause = now, ""
         self._faults += 1
-        level = logging.ERROR if isinstance(error, ServerRefuses) else logging.WARNING
-        if self._faults == 1:
-            self._began = now
-        elif cause == self._cause and now - self._told < REMINDER:
-            level = logging.DEBUG
-        elif cause == self._cause:
-            more += f"; {self._faults} faults in {(now - self._began) / 60:.0f} minutes"
-        if level > logging.DEBUG:
+        level = logging.DEBUG
+        if cause != self._cause or now - self._told >= REMINDER:
+            level = logging.ERROR if isinstance(error, ServerRefuses) else logging.WARNING
+            if cause == self._cause:
+                more += f"; {self._faults} faults in {(now - self._began) / 60:.0f} minutes"
             self._cause, self._told = cause, now
-        self._logger.log(level, "%s: %s%s; next try in %.1f s", self._what, error, more, wait)
-        return wait
+        logger.log(level, "%s: %s%s; next try in %.1f s", self.what, error, more, seconds)
+        self.show(seconds)
+        self._until = now + seconds
+        return seconds
+
+    def left(self) -> float:
+        """The seconds until the next try; 0: now."""
+        return max(0.0, self._until - self.clock())
 
     def works(self) -> None:
         """Note that it works, be it again or still."""
         if self._faults:
-            lasted, text = self._clock() - self._began, "%s: works again after %.1f s (faults: %d)"
-            self._logger.info(text, self._what, lasted, self._faults)
+            lasted, text = self.clock() - self._began, "%s: works again after %.1f s (faults: %d)"
+            logger.info(text, self.what, lasted, self._faults)
+            self.show(0)
         self._faults = 0

@@ -2,89 +2,66 @@
 else holds up is kept there, so that no such fault throws it away."""
 
 import threading
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 from worker.client import PulledImage
 from worker.record import Record
 
 
-@dataclass(frozen=True)
+@dataclass
 class InHand:
     """An image that was pulled. ``asked_at``: when the server was asked for it, monotonic seconds.
-    ``record``: what the disk did not take yet."""
+    ``lease_id``: the latest one seen with its task. ``threshold``: the one that it is recorded
+    with, once that is known. ``record``: what the disk did not take yet."""
 
     image: PulledImage
     asked_at: float
+    lease_id: str | None
+    threshold: float | None
     record: Record | None = None
 
 
+@dataclass
 class Hand:
     """What is in hand, and what is remembered of tasks that the server offered again.
 
-    Outlives a reload of the configuration. Safe to use from several threads. ``threshold``: the
-    last one that the server gave when it was asked for it.
+    Outlives a reload of the configuration. Several threads use it: a single step of a deque or a
+    dict needs no lock. ``images``: by task, those that are kept included. ``kept``: those that wait
+    for something else. ``threshold``: the last one that the server gave when it was asked for it.
+    ``told``: when the server was last told all that there is about a recorded task, monotonic
+    seconds: in this drain, or of the last task of an earlier one.
     """
 
-    def __init__(self) -> None:
-        self.threshold: float | None = None
-        self._lock = threading.Lock()
-        self._leases: dict[str, str | None] = {}  # of each task in hand, the latest one seen
-        self._kept: list[InHand] = []
-        self._answered: dict[str, float] = {}
-        self._warnings: set[str] = set()
+    images: dict[str, InHand] = field(default_factory=dict)
+    kept: deque[InHand] = field(default_factory=deque)
+    threshold: float | None = None
+    told: dict[str, float] = field(default_factory=dict)
+    _warnings: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, image: PulledImage) -> bool:
-        """Take an image that was pulled. False: its task is in hand already."""
+    def take(self, image: PulledImage, asked_at: float) -> InHand | None:
+        """Take an image that was pulled. None: its task is in hand already."""
+        new = InHand(image, asked_at, image.lease_id, image.threshold)
         with self._lock:
-            new = image.task_id not in self._leases
-            self._leases[image.task_id] = image.lease_id
-            return new
-
-    def lease_of(self, task_id: str) -> str | None:
-        """The latest lease that was seen with a task in hand."""
-        with self._lock:
-            return self._leases[task_id]
-
-    def release(self, task_id: str) -> None:
-        """Its record is on disk."""
-        with self._lock:
-            del self._leases[task_id]
-
-    def keep(self, held: InHand) -> None:
-        """Keep an image that a fault of something else holds up."""
-        with self._lock:
-            self._kept.append(held)
+            held = self.images.setdefault(image.task_id, new)
+            held.lease_id = image.lease_id
+        return new if held is new else None
 
     def next_kept(self) -> InHand | None:
         """Take up again what is kept, oldest first."""
         with self._lock:
-            return self._kept.pop(0) if self._kept else None
+            return self.kept.popleft() if self.kept else None
 
-    def count(self) -> int:
-        """How many images are in hand, those that are kept included."""
-        with self._lock:
-            return len(self._leases)
-
-    def kept_count(self) -> int:
-        with self._lock:
-            return len(self._kept)
-
-    def answer(self, task_id: str, now: float) -> None:
+    def tell(self, task_id: str, now: float) -> None:
         """Note that the server has been told all that there is about this recorded task."""
-        with self._lock:
-            self._answered.pop(task_id, None)  # so that the latest one is last
-            self._answered[task_id] = now
-
-    def answered(self, task_id: str) -> float | None:
-        """When that was noted last: in this drain, or of the last task of an earlier one."""
-        with self._lock:
-            return self._answered.get(task_id)
+        self.told.pop(task_id, None)  # so that the latest one is last
+        self.told[task_id] = now
 
     def drained(self) -> None:
         """A drain is over: in the next one the server may offer all tasks again but the last."""
-        with self._lock:
-            for task_id in list(self._answered)[:-1]:
-                del self._answered[task_id]
+        for task_id in list(self.told)[:-1]:
+            del self.told[task_id]
 
     def first_time(self, warning: str) -> bool:
         """Whether this is asked for the first time: for what is warned of once."""

@@ -4,16 +4,18 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import prometheus_client as prometheus
+from prometheus_client import Counter, Gauge, Histogram
 
 from worker import __version__, errors
 from worker.config import Config
 from worker.daemon.status_page import POLICY, status_page
-from worker.record import EMOTIONS, Record
+from worker.record import Record, ranked_emotions
 
 FAULTS: dict[type[errors.RetryLater], str] = {
     errors.ServerUnreachable: "unreachable",
@@ -24,6 +26,23 @@ FAULTS: dict[type[errors.RetryLater], str] = {
 OUTCOMES = ("image", "nothing", *FAULTS.values(), "fault")  # of a poll
 STAGES = ("pull", "threshold", "analyze", "store", "post")
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+NAMED = ("named", "unnamed")
+Duration = partial(Histogram, buckets=BUCKETS)
+
+# Kind, name, what it says; its label and values of that, which are there before they are counted.
+FIGURES: tuple[tuple[Callable[..., Any], str, str, str, tuple[str, ...]], ...] = (
+    (Counter, "polls", "polls by what came of them", "outcome", OUTCOMES),
+    (Counter, "images", "images by what came of them", "outcome", ("analyzed", "repeated")),
+    (Counter, "faces", "faces by whether an emotion reached the threshold", "outcome", NAMED),
+    (Duration, "stage_seconds", "duration of one stage of the work", "stage", STAGES),
+    (Gauge, "backoff_seconds", "wait after a fault, 0: none", "loop", ("polling", "posting")),
+    (Gauge, "threshold", "threshold of the last image that had one", "", ()),
+    (Gauge, "last_poll_timestamp_seconds", "end of the last poll", "", ()),
+    (Gauge, "last_answer_timestamp_seconds", "end of the last good poll", "", ()),
+    (Gauge, "images_in_hand", "images pulled and not yet recorded", "", ()),
+    (Gauge, "images_kept", "those of them that wait for something else", "", ()),
+    (Gauge, "posts_pending", "results still to post", "", ()),
+)
 
 prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -31,6 +50,7 @@ prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 class Metrics:
     """The figures, in a registry of their own. Safe to use from several threads.
 
+    ``figures``: those of FIGURES by name. ``latest``: the records that the page shows.
     ``network``: the name that records carry. ``limit``: seconds without a completed poll after
     which the daemon counts as unhealthy. ``clock``: monotonic seconds.
     """
@@ -42,68 +62,47 @@ class Metrics:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.network, self.limit, self._clock = network, limit, clock
-        self._outcome, self._wait = "none yet", 0.0  # of the last poll
-        self._completed, self._answered = clock(), math.nan
-        self.latest: deque[Record] = deque(maxlen=10)  # for the page
+        self._outcome, self._completed, self._answered = "none yet", clock(), math.nan
+        self.latest: deque[Record] = deque(maxlen=10)
         self.registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=self.registry)
         ours: Any = {"namespace": "emotion_worker", "registry": self.registry}
-        counter, gauge = prometheus.Counter, prometheus.Gauge
-        self.polls = counter("polls", "polls by what came of them", ["outcome"], **ours)
-        self.images = counter("images", "images by what came of them", ["outcome"], **ours)
-        what = "faces by whether an emotion reached the threshold"
-        self.faces = counter("faces", what, ["outcome"], **ours)
-        what = "duration of one stage of the work"
-        self.stages = prometheus.Histogram(
-            "stage_seconds", what, ["stage"], buckets=BUCKETS, **ours
-        )
-        self.backoff = gauge("backoff_seconds", "wait after a fault, 0: none", ["loop"], **ours)
-        self.threshold = gauge("threshold", "threshold of the last image that had one", **ours)
-        self.last_poll = gauge("last_poll_timestamp_seconds", "end of the last poll", **ours)
-        self.last_answer = gauge("last_answer_timestamp_seconds", "last good poll", **ours)
-        self.in_hand = gauge("images_in_hand", "images pulled and not yet recorded", **ours)
-        self.kept = gauge("images_kept", "those of them that wait for something else", **ours)
-        self.pending = gauge("posts_pending", "results still to post", **ours)
         facts = {"version": __version__, "network": network}
         prometheus.Info("build", "what runs here", **ours).info(facts)
-        self.threshold.set(math.nan)
-        for figures, labels in (
-            (self.polls, OUTCOMES),
-            (self.images, ("analyzed", "repeated")),
-            (self.faces, ("named", "unnamed")),
-            (self.stages, STAGES),
-            (self.backoff, ("polling", "posting")),
-        ):
-            for label in labels:  # so that each is there before it is counted up
-                figures.labels(label)
+        self.figures: dict[str, Any] = {}
+        for kind, name, words, label, values in FIGURES:
+            self.figures[name] = kind(name, words, [label] if label else [], **ours)
+            for value in values:
+                self.figures[name].labels(value)
+        self.figures["threshold"].set(math.nan)
 
-    def polled(self, outcome: str, wait: float = 0) -> None:
-        """A poll is over, one of OUTCOMES; ``wait``: seconds of back-off that follow."""
-        self.polls.labels(outcome).inc()
-        self.backoff.labels("polling").set(wait)
-        self.last_poll.set_to_current_time()
-        self._outcome, self._completed, self._wait = outcome, self._clock(), wait
+    def polled(self, outcome: str) -> None:
+        """A poll is over, one of OUTCOMES."""
+        self.figures["polls"].labels(outcome).inc()
+        self.figures["last_poll_timestamp_seconds"].set_to_current_time()
+        self._outcome, self._completed = outcome, self._clock()
         if outcome in ("image", "nothing"):
-            self.last_answer.set_to_current_time()
+            self.figures["last_answer_timestamp_seconds"].set_to_current_time()
             self._answered = self._completed
 
     def recorded(self, record: Record) -> None:
         """An image's record is on disk."""
         self.latest.append(record)
         error = record.get("error")
-        self.images.labels(error["type"] if error else "analyzed").inc()
+        self.figures["images"].labels(error["type"] if error else "analyzed").inc()
         for face in record["faces"]:
-            self.faces.labels("unnamed" if set(EMOTIONS).isdisjoint(face) else "named").inc()
+            self.figures["faces"].labels("named" if ranked_emotions(face) else "unnamed").inc()
         if record["threshold"] is not None:
-            self.threshold.set(record["threshold"])
+            self.figures["threshold"].set(record["threshold"])
 
     def stage(self, name: str) -> AbstractContextManager[object]:
         """Measure what is done inside as one of STAGES, also if it fails."""
-        return self.stages.labels(name).time()
+        stage: AbstractContextManager[object] = self.figures["stage_seconds"].labels(name).time()
+        return stage
 
-    def figure(self, name: str) -> float:
-        """A gauge as it stands now, by its name without the prefix."""
-        value = self.registry.get_sample_value(f"emotion_worker_{name}")
+    def value(self, name: str, **labels: str) -> float:
+        """A gauge as it stands now."""
+        value = self.registry.get_sample_value(f"emotion_worker_{name}", labels)
         assert value is not None, f"there is no gauge {name}"
         return value
 
@@ -117,7 +116,7 @@ class Metrics:
             "limit_s": self.limit,
             "last_poll": self._outcome,
             "last_answer_age_s": None if math.isnan(answered) else round(answered, 3),
-            "backoff_s": round(self._wait, 3),
+            "backoff_s": round(self.value("backoff_seconds", loop="polling"), 3),
         }
 
 
@@ -129,34 +128,30 @@ def health_limit(config: Config) -> float:
 
 @contextmanager
 def serve(address: str, metrics: Metrics) -> Iterator[str]:
-    """Serve /, /metrics and /healthz at ``address``, as `MetricsConfig` has it, or do nothing if it
-    is empty; gives the URL. Raises UsageError if it cannot listen there."""
-    if not address:
-        yield ""
-        return
+    """Serve /, /metrics and /healthz at ``address``, as `MetricsConfig` has it; gives the URL.
+    Raises UsageError if it cannot listen there."""
+    from werkzeug import Response
+
     from worker.web import WebServer, guard
 
-    show: Any = prometheus.make_wsgi_app(metrics.registry)
+    figures: Any = prometheus.make_wsgi_app(metrics.registry)
 
-    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        path, facts = environ["PATH_INFO"], {"error": "there are /, /metrics and /healthz"}
-        if path == "/metrics":
-            metrics_page: Iterable[bytes] = show(environ, start_response)
-            return metrics_page
+    def answer(environ: dict[str, Any], start_response: Any) -> Any:
+        path, shown = environ["PATH_INFO"], figures
         if path == "/":
-            start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
-            return [status_page(metrics)]
-        status = "404 Not Found"
-        if path == "/healthz":
+            shown = Response(status_page(metrics), mimetype="text/html")
+        elif path == "/healthz":
             healthy, facts = metrics.health()
-            status = "200 OK" if healthy else "503 Service Unavailable"
-        start_response(status, [("Content-Type", "application/json")])
-        return [json.dumps(facts).encode() + b"\n"]
+            status = 200 if healthy else 503
+            shown = Response(json.dumps(facts) + "\n", status, mimetype="application/json")
+        elif path != "/metrics":
+            shown = Response("there are /, /metrics and /healthz\n", 404)
+        return shown(environ, start_response)
 
     host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    guarded = guard(answer, POLICY, host=host, exempt=("/metrics", "/healthz"))
     try:
-        host = host.strip("[]")
-        guarded = guard(answer, POLICY, host=host, exempt=("/metrics", "/healthz"))
         server = WebServer(guarded, host=host, port=int(port))
     except errors.UsageError as error:
         raise errors.UsageError(f"[metrics] address = {address}: {error}") from None

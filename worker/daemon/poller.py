@@ -5,11 +5,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import Enum, auto
+from dataclasses import dataclass, field
+from enum import Enum
 
 from worker.analysis import Analysts
-from worker.client import PulledImage, ServerClient
+from worker.client import ServerClient
 from worker.config import Config
 from worker.daemon.hand import Hand, InHand
 from worker.daemon.metrics import Metrics
@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 
 
 class Found(Enum):
-    """What a poll found."""
+    """What a poll found: how it is counted, and how many polls follow it at once."""
 
-    IMAGE = auto()  # a new image, now recorded: ask again at once, and more often
-    AGAIN = auto()  # one that was recorded before; there may be others: ask again at once
-    IN_HAND = auto()  # one that another poll has in hand: leave the asking to that one
-    UNPOSTED = auto()  # one whose result the server waits for, and does not take at present
-    NOTHING = auto()  # nothing new: wait for the next tick
+    IMAGE = "image", 2  # a new image, now recorded: ask again, and more often
+    AGAIN = "image", 1  # one that was recorded before; there may be others
+    IN_HAND = "image", 0  # one that another poll has in hand: leave the asking to that one
+    UNPOSTED = "fault", 0  # one whose result the server waits for, and does not take at present
+    NOTHING = "nothing", 0  # nothing new: wait for the next tick
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Poller:
     ``clock``: monotonic seconds.
     """
 
-    config: Config
     client: ServerClient
     database: Database
+    metrics: Metrics
+    config: Config
     analysts: Analysts
     poster: Poster
     hand: Hand
-    metrics: Metrics
     kept_images: KeptImages | None = None
     clock: Callable[[], float] = time.monotonic
     _keeping: threading.Lock = field(default_factory=threading.Lock)
@@ -56,54 +56,66 @@ class Poller:
         Raises RetryLater when the server, the network, the disk or the machine is at fault; an
         image that was pulled by then is kept in hand.
         """
-        held = self.hand.next_kept()
-        if held is None:
-            asked_at = self.clock()
-            with self.metrics.stage("pull"):
-                image = self.client.pull_image()
-            if image is None:
-                return Found.NOTHING
-            if not self.hand.take(image):
-                return Found.IN_HAND
-            held = InHand(image, asked_at)
-        return self._finish(held)
+        if held := self.hand.next_kept():
+            return self._finish(held)
+        asked_at = self.clock()
+        with self.metrics.stage("pull"):
+            image = self.client.pull_image()
+        if image is None:
+            return Found.NOTHING
+        held = self.hand.take(image, asked_at)
+        return self._finish(held) if held else Found.IN_HAND
 
     def record_kept(self) -> None:
         """At the end: record what is kept in hand without asking the server for anything more.
 
         Raises Stop that names the tasks that cannot be recorded.
         """
-        lost = []
-        for _ in range(self.hand.kept_count()):
-            if held := self.hand.next_kept():
-                try:
-                    self._finish(held, at_the_end=True)
-                except RetryLater as error:
-                    lost.append(f"task {held.image.task_id} is not recorded: {error}")
+        kept, lost = [*self.hand.kept], []
+        self.hand.kept.clear()
+        for held in kept:
+            task = held.image.task_id
+            if held.threshold is None and not held.image.problem:
+                held.threshold = self._last_threshold(task)
+            try:
+                self._finish(held)
+            except RetryLater as error:
+                lost.append(f"task {task} is not recorded: {error}")
         if lost:
             raise Stop(f"{'; '.join(lost)}; a server that waits for results will offer it again")
 
-    def _finish(self, held: InHand, *, at_the_end: bool = False) -> Found:
-        image, record, found = held.image, held.record, Found.IMAGE
+    def _last_threshold(self, task_id: str) -> float:
+        threshold, source = self.hand.threshold, "the last one that the server gave"
+        if threshold is None:
+            fallback = self.config.server.fallback_threshold
+            threshold, source = fallback, "[server] fallback_threshold"
+        text = "task=%s was kept until the end; it is recorded with threshold %g, %s"
+        logger.warning(text, task_id, threshold, source)
+        return threshold
+
+    def _finish(self, held: InHand) -> Found:
+        task = held.image.task_id
         try:
-            if record is None and (known := self.database.known(image.task_id)):
+            if held.record is None and (known := self.database.known(task)):
                 found = self._offered_again(held, known)
             else:
-                record = record or self._analyze(image, at_the_end)
-                self._store(image, record)
+                held.record = held.record or self._analyze(held)
+                self._store(held, held.record)
+                found = Found.IMAGE
         except RetryLater:
-            self.hand.keep(replace(held, record=record))
+            self.hand.kept.append(held)
             raise
-        self.client.stored(image)
-        self.hand.release(image.task_id)
+        self.client.stored(held.image)
+        del self.hand.images[task]
         return found
 
-    def _analyze(self, image: PulledImage, at_the_end: bool) -> Record:
-        threshold = image.threshold
+    def _analyze(self, held: InHand) -> Record:
+        image = held.image
         outcome: Analysis | ImageLost | None = image.problem
         if outcome is None:
-            if threshold is None:
-                threshold = self._last_threshold(image) if at_the_end else self._pull_threshold()
+            if held.threshold is None:
+                with self.metrics.stage("threshold"):
+                    held.threshold = self.hand.threshold = self.client.pull_threshold()
             try:
                 with self.metrics.stage("analyze"):
                     outcome = self.analysts.analyze(image.content)
@@ -111,33 +123,19 @@ class Poller:
                 outcome = lost
         return build_record(
             file_name=image.file_name,
-            threshold=threshold,
+            threshold=held.threshold,
             outcome=outcome,
             task_id=image.task_id,
             worker=self.config.worker.id,
             network=self.metrics.network,
         )
 
-    def _pull_threshold(self) -> float:
-        with self.metrics.stage("threshold"):
-            self.hand.threshold = self.client.pull_threshold()
-        return self.hand.threshold
-
-    def _last_threshold(self, image: PulledImage) -> float:
-        threshold, source = self.hand.threshold, "the last one that the server gave"
-        if threshold is None:
-            threshold = self.config.server.fallback_threshold
-            source = "[server] fallback_threshold"
-        text = "task=%s was kept until the end; it is recorded with threshold %g, %s"
-        logger.warning(text, image.task_id, threshold, source)
-        return threshold
-
-    def _store(self, image: PulledImage, record: Record) -> None:
-        task, error = image.task_id, record.get("error")
+    def _store(self, held: InHand, record: Record) -> None:
+        image, task, error = held.image, held.image.task_id, record.get("error")
         with self.metrics.stage("store"):
-            self.database.append(record, lease_id=self.hand.lease_of(task), digest=image.digest)
+            self.database.append(record, lease_id=held.lease_id, digest=image.digest)
         if not self.database.owe:
-            self.hand.answer(task, self.clock())
+            self.hand.tell(task, self.clock())
         self.metrics.recorded(record)
         if self.kept_images and not error:
             with self._keeping:
@@ -150,20 +148,20 @@ class Poller:
     def _offered_again(self, held: InHand, known: Known) -> Found:
         """A recorded image: post its record again, never analyse it again."""
         image, task = held.image, held.image.task_id
-        self.metrics.images.labels("repeated").inc()
+        self.metrics.figures["images"].labels("repeated").inc()
         if known.digest not in (None, image.digest) and self.hand.first_time(f"bytes of {task}"):
             logger.warning(
                 "task=%s was offered with other bytes than those that are recorded: a task id must "
                 "name one image for ever; the new bytes are not analysed",
                 task,
             )
-        answered = self.hand.answered(task)
-        if not known.owed and answered is not None and held.asked_at < answered:
+        told = self.hand.told.get(task)
+        if not known.owed and told is not None and held.asked_at < told:
             return Found.AGAIN  # the server could not know yet
         if not self.poster.post_again(image, known):
             return Found.UNPOSTED
-        self.hand.answer(task, self.clock())
-        if known.owed or answered is None:
+        self.hand.tell(task, self.clock())
+        if known.owed or told is None:
             return Found.AGAIN
         if not self.database.owe and self.hand.first_time("hint"):
             logger.warning(

@@ -1,11 +1,9 @@
 """Posting results back, beside the polls, so that no slow server holds up new images."""
 
 import logging
-import math
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 
 from worker.client import PulledImage, ServerClient
 from worker.daemon.backoff import Backoff
@@ -18,38 +16,31 @@ logger = logging.getLogger(__name__)
 QUIET = 1.0  # seconds without a new image, after which a backlog is held back no longer
 
 
+@dataclass
 class Poster:
     """Posts what is owed, oldest first, again and again until the server accepts or refuses it.
 
     Every post goes through here, so that a server that takes none gets one request a back-off;
     until it takes one they go one by one, then up to ``at_once`` together, so that a distant
-    server is not waited for one by one. Safe to use from several threads. ``clock``: monotonic
-    seconds.
+    server is not waited for one by one. Safe to use from several threads. ``threads``: where the
+    posts run, ``at_once`` of them that are free.
     """
 
-    def __init__(
-        self,
-        client: ServerClient,
-        database: Database,
-        metrics: Metrics,
-        backoff: Backoff,
-        *,
-        at_once: int = 1,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._client, self._database, self._metrics = client, database, metrics
-        self._clock, self._most = clock, at_once
-        self._senders = ThreadPoolExecutor(at_once, thread_name_prefix="post")
-        self._stored, self._stopped = threading.Event(), threading.Event()
-        self._posting = threading.Lock()  # held while posts are under way; guards all below
-        self._backoff = backoff
-        self._next_try = -math.inf
-        self._at_once = 1
+    client: ServerClient
+    database: Database
+    metrics: Metrics
+    backoff: Backoff
+    threads: ThreadPoolExecutor
+    at_once: int = 1
+    _stored: threading.Event = field(default_factory=threading.Event)
+    _stopped: bool = False
+    _posting: threading.Lock = field(default_factory=threading.Lock)  # held while one is under way
+    _works: bool = False  # whether the server took the last ones
 
     def run(self) -> None:
         """Step until `stop`; for a thread of its own."""
         images_come = False
-        while not self._stopped.is_set():
+        while not self._stopped:
             images_come = self._stored.wait(self.step(images_come=images_come))
             self._stored.clear()
 
@@ -59,20 +50,20 @@ class Poster:
         Returns the seconds to wait before the next step; None: until a record is stored. While
         ``images_come`` a backlog waits for the next of them, so that it does not slow them down.
         """
-        if not self._database.owe:
+        if not self.database.owe:
             return None
         with self._posting:
-            if (left := self._next_try - self._clock()) > 0:
+            if left := self.backoff.left():
                 return left
             try:
-                owed = self._database.owed(self._at_once)
+                owed = self.database.owed(self.at_once if self._works else 1)
             except RetryLater as error:
-                return self._failed(error)
+                return self.backoff.fault(error)
             if not owed:
-                self._works()
+                self.backoff.works()
                 return None
             if not self._post_all(owed):
-                return self._next_try - self._clock()
+                return self.backoff.left()
             return QUIET if images_come else 0
 
     def notify(self) -> None:
@@ -81,47 +72,32 @@ class Poster:
 
     def stop(self) -> None:
         """Let `run` end after the posts under way; the rest is posted after the next start."""
-        self._stopped.set()
+        self._stopped = True
         self._stored.set()
 
     def post_again(self, image: PulledImage, known: Known) -> bool:
         """Post the record of a task that was offered again, with its new lease. ``known``: what was
         noted of it then. False: the server takes no results at present. Raises DiskRefuses."""
         with self._posting:
-            if known.owed and (now := self._database.known(image.task_id)) and not now.owed:
+            if known.owed and (now := self.database.known(image.task_id)) and not now.owed:
                 return True  # its turn came meanwhile
-            owed = self._database.owe_again(image.task_id, image.lease_id)
-            return owed is None or (self._next_try <= self._clock() and self._post_all([owed]))
-
-    def closed_for(self) -> float:
-        """Seconds until the next post may be tried; 0: now."""
-        with self._posting:
-            return max(0.0, self._next_try - self._clock())
+            owed = self.database.owe_again(image.task_id, image.lease_id)
+            return owed is None or (not self.backoff.left() and self._post_all([owed]))
 
     def _post_all(self, owed: list[Owed]) -> bool:
         """Whether the server took all, or refused them for good."""
-        posts = [self._senders.submit(self._post, each) for each in owed]
+        posts = [self.threads.submit(self._post, each) for each in owed]
         wait(posts)
         try:
             for post in posts:
                 post.result()
         except RetryLater as error:
-            self._failed(error)
+            self.backoff.fault(error)
+            self._works = False
             return False
-        self._works()
-        self._at_once = self._most
+        self.backoff.works()
+        self._works = True
         return True
-
-    def _works(self) -> None:
-        self._backoff.works()
-        self._metrics.backoff.labels("posting").set(0)
-
-    def _failed(self, error: RetryLater) -> float:
-        seconds = self._backoff.fault(error)
-        self._metrics.backoff.labels("posting").set(seconds)
-        self._next_try = self._clock() + seconds
-        self._at_once = 1
-        return seconds
 
     def _post(self, owed: Owed) -> None:
         """Post one result and note what came of it.
@@ -130,16 +106,15 @@ class Poster:
         own fault, nor that the server is busy.
         """
         try:
-            with self._metrics.stage("post"):
-                refusal = self._client.post_result(owed.record, lease_id=owed.lease_id)
-        except (ServerUnreachable, ServerBusy):
-            raise
-        except RetryLater:
-            self._database.mark_failed(owed.task_id)
+            with self.metrics.stage("post"):
+                refusal = self.client.post_result(owed.record, lease_id=owed.lease_id)
+        except RetryLater as error:
+            if not isinstance(error, (ServerUnreachable, ServerBusy)):
+                self.database.mark_failed(owed.task_id)
             raise
         if refusal is None:
-            self._database.mark_posted(owed.task_id)
+            self.database.mark_posted(owed.task_id)
             logger.debug("task=%s outcome=posted", owed.task_id)
         else:
-            self._database.mark_refused(owed.task_id, refusal)
+            self.database.mark_refused(owed.task_id, refusal)
             logger.error("task=%s outcome=refused by the server: %s", owed.task_id, refusal)
