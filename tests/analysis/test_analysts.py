@@ -72,11 +72,13 @@ def test_it_says_why_an_image_is_lost(analysts: Analysts) -> None:
 
 def test_the_configuration_holds_in_the_child(expected: Analysis) -> None:
     config = Config(
-        classification=ClassificationConfig(classes=("happiness", "neutral")),
+        classification=ClassificationConfig(classes=("happiness", "neutral"), expected="even"),
         server=ServerConfig(max_image_pixels=200_000),
     )
     with Analysts(config) as analysts:
-        [face] = analysts.analyze(PORTRAIT).faces
+        analysis = analysts.analyze(PORTRAIT)
+        [face] = analysis.faces
+        assert analysis.expected == "even"
         assert face.box == expected.faces[0].box
         assert list(face.probabilities) == ["happiness", "neutral"]
         assert lost(analysts, SAMPLES["astronaut.jpg"]).kind == "too_many_pixels"
@@ -187,6 +189,23 @@ def test_two_images_at_a_time_take_two_children(tmp_path: Path) -> None:
             assert [each.result().faces for each in found] == [()] * 3
     assert len(both) == 2
     assert children(os.getpid()) == others
+
+
+def test_an_image_that_waits_behind_one_that_ends_its_child_is_not_blamed(
+    analysts: Analysts, others: set[int], expected: Analysis, tmp_path: Path
+) -> None:
+    signs = tmp_path / "first"
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(analysts.analyze, faults.waits(signs))
+        wait_for(faults.begun(signs).exists)
+        second = threads.submit(analysts.analyze, PORTRAIT)
+        for _ in range(2):
+            wait_for(faults.begun(signs).exists)
+            faults.begun(signs).unlink()
+            os.kill(child_beside(others), signal.SIGKILL)
+        with pytest.raises(ImageLost, match="ended 2 times: by signal 9, by signal 9"):
+            first.result()
+        assert untimed(second.result()) == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -4,9 +4,13 @@
     Analysts.analyze(content)  --socket->  Pipeline.analyze(content)
                                <-socket--  Analysis, or why the image is lost
 
-A child has one image at a time, so what ends or hangs it is known to be that image's fault. It
-holds no token and no open connection, and ends with its daemon, however that ends: its socket is
-then closed. Nothing is waited for without a limit.
+A child analyses one image, and one more may wait in its line, so that it never waits for the
+daemon. What ends or hangs it is known to be the first one's fault; the second one is handed to the
+next child. Images are sent as a line with their length and then their bytes. Answers are lines of
+JSON, since nobody should unpickle what comes from a process that reads hostile bytes.
+
+A child holds no token and no open connection, and ends with its daemon, however that ends: its
+socket is then closed. Nothing is waited for without a limit.
 """
 
 import json
@@ -15,10 +19,9 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
-from queue import LifoQueue
-from typing import TYPE_CHECKING, Any, Self
+from threading import Condition, Lock
+from typing import TYPE_CHECKING, Self
 
-from worker.analysis.messages import receive, send
 from worker.errors import ImageLost, NoAnalyst, UsageError
 from worker.files import PROJECT
 from worker.record import Analysis, Box, Face
@@ -27,8 +30,10 @@ if TYPE_CHECKING:
     from worker.config import Config
 
 TRIES = 2  # of an image that ends or hangs its child
+LINE = 2  # images that a child has: the one in hand, and the next
 LOADING = 120.0  # seconds at most that a child may need before its first image
 LONGEST = 120.0  # seconds at most for one image
+LONGEST_ANSWER = 100_000_000  # bytes
 SECRETS = ("WORKER_", "CELERY_")  # what begins so is kept from the children's environment
 
 
@@ -45,13 +50,11 @@ class Analysts:
             "detection": vars(config.detection),
             "server": {"max_image_pixels": config.server.max_image_pixels},
         }
-        told = json.dumps(settings, default=str).encode()
-        self._children = [_Child(told, longest) for _ in range(config.worker.parallel)]
-        self._idle: LifoQueue[_Child] = LifoQueue()
-        for child in reversed(self._children):
-            self._idle.put(child)
+        text = json.dumps(settings, default=str)
+        self._room = Condition()
+        self._lines = [_Line(text, longest) for _ in range(config.worker.parallel)]
         with suppress(NoAnalyst):  # it is tried again for the first image
-            self._children[0].start()
+            self._lines[0].child = _Child(text)
 
     def analyze(self, content: bytes) -> Analysis:
         """As `Pipeline.analyze`; waits while all children are busy.
@@ -59,11 +62,16 @@ class Analysts:
         Raises ImageLost, also for an image that ended TRIES children; UsageError if the weights
         cannot be used; NoAnalyst if no child can be started at present.
         """
-        child = self._idle.get()
+        with self._room:
+            self._room.wait_for(lambda: any(each.images < LINE for each in self._lines))
+            line = min(self._lines, key=lambda each: each.images)
+            line.images += 1
         try:
-            return child.analyze(content)
+            return line.analyze(content)
         finally:
-            self._idle.put(child)
+            with self._room:
+                line.images -= 1
+                self._room.notify()
 
     def __enter__(self) -> Self:
         return self
@@ -73,8 +81,50 @@ class Analysts:
 
     def close(self) -> None:
         """End the children, which must have nothing in hand."""
-        for child in self._children:
-            child.end()
+        for line in self._lines:
+            if line.child:
+                line.child.end()
+
+
+class _Line:
+    """The images before one child; the child is started when it is needed, and when it has ended.
+
+    ``images``: how many are in it.
+    """
+
+    def __init__(self, settings: str, longest: float) -> None:
+        self.child: _Child | None = None
+        self.images = 0
+        self._settings = settings
+        self._longest = longest
+        self._second, self._first = Lock(), Lock()
+
+    def analyze(self, content: bytes) -> Analysis:
+        """As `Analysts.analyze`."""
+        with self._second:
+            holder = self.child if self.child and self.child.takes(content) else None
+            self._first.acquire()  # before another one is second: answers come in order
+        try:
+            endings: list[str] = []
+            while len(endings) < TRIES:
+                if holder is None or holder is not self.child:
+                    holder = self._hand_over(content)
+                holder.load()
+                try:
+                    return holder.answer(self._longest)
+                except _Ended as ending:
+                    endings.append(str(ending))
+                    holder = None
+        finally:
+            self._first.release()
+        raise ImageLost("crashed", f"its analysis ended {TRIES} times: {', '.join(endings)}")
+
+    def _hand_over(self, content: bytes) -> "_Child":
+        """Give the image to the child, or to a new one if that has ended. Raises NoAnalyst."""
+        if self.child is None or not self.child.takes(content):
+            self.child = _Child(self._settings)
+            self.child.takes(content)
+        return self.child
 
 
 class _Ended(Exception):
@@ -82,98 +132,74 @@ class _Ended(Exception):
 
 
 class _Child:
-    """One process, started when it is needed. For one thread at a time."""
+    """One process. It is started here, and then loads. Raises NoAnalyst if that is impossible."""
 
-    def __init__(self, settings: bytes, longest: float) -> None:
-        self._settings = settings
-        self._longest = longest
-        self._process: subprocess.Popen[bytes] | None = None
-        self._channel: socket.socket | None = None
-        self._loaded = False
-
-    def start(self) -> None:
-        """Start the process, which then loads. Raises NoAnalyst."""
-        self.end()
+    def __init__(self, settings: str) -> None:
         try:
             self._channel, theirs = socket.socketpair()
             with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-W", "ignore", "-m", "worker.analysis.child"],
+                self._process = subprocess.Popen(  # noqa: S603 - our own program
+                    [sys.executable, "-P", "-W", "ignore", "-m", "worker.analysis.child", settings],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     start_new_session=True,  # Ctrl-C is for the daemon alone
                     env=_environment(),
                 )
-            send(self._channel, self._settings)
         except OSError as error:
-            self.end()
             raise NoAnalyst(f"no process can be started for the analysis: {error}") from error
+        self._channel.settimeout(LOADING)
+        self._answers = self._channel.makefile("rb")
+        self._loaded = False
 
-    def analyze(self, content: bytes) -> Analysis:
-        """As `Analysts.analyze`."""
-        endings: list[str] = []
-        while len(endings) < TRIES:
-            self._load()
-            try:
-                return _analysis(self._ask(content, self._longest))
-            except _Ended as ending:
-                endings.append(str(ending))
-            except (KeyError, TypeError):
-                endings.append(f"with nonsense, {self.end()}")
-        raise ImageLost("crashed", f"its analysis ended {TRIES} times: {', '.join(endings)}")
+    def takes(self, content: bytes) -> bool:
+        """Send it an image, perhaps while it has another one in hand. False: it has ended."""
+        try:
+            self._channel.sendall(b"%d\n" % len(content))
+            self._channel.sendall(content)
+        except OSError:
+            self.end()
+            return False
+        return True
 
-    def _load(self) -> None:
-        """Wait until the process has loaded; start it, if there is none."""
-        if self._process is None or self._process.poll() is not None:
-            self.start()
-        if not self._loaded:
-            try:
-                answer = self._ask(None, LOADING)
-            except _Ended as ending:
-                raise NoAnalyst(f"the analysis ended while it was loading: {ending}") from ending
-            if "usage" in answer:
-                self.end()
-                raise UsageError(answer["usage"])
-            self._loaded = True
+    def load(self) -> None:
+        """Wait until it has loaded. Raises UsageError if it cannot, NoAnalyst if it ends."""
+        if self._loaded:
+            return
+        try:
+            self.answer(LOADING)
+        except _Ended as ending:
+            raise NoAnalyst(f"the analysis ended while it was loading: {ending}") from ending
+        except UsageError:
+            self.end()
+            raise
+        self._loaded = True
 
-    def _ask(self, content: bytes | None, limit: float) -> dict[str, Any]:
-        """The answer to an image, or to the settings (None). Raises _Ended."""
-        assert self._channel is not None
+    def answer(self, limit: float) -> Analysis:
+        """What it found in the image that is first, within ``limit`` seconds; once it has loaded,
+        that there is nothing yet. Raises _Ended, or what it says instead: ImageLost, UsageError.
+        """
         self._channel.settimeout(limit)
         try:
-            if content is not None:
-                send(self._channel, content)
-            answer = json.loads(receive(self._channel))
+            answer = json.loads(self._answers.readline(LONGEST_ANSWER))
+            if "lost" in answer:
+                raise ImageLost(*answer["lost"])
+            if "usage" in answer:
+                raise UsageError(answer["usage"])
+            faces = [Face(**face | {"box": Box(**face["box"])}) for face in answer["faces"]]
+            return Analysis(**answer | {"faces": tuple(faces)})
         except TimeoutError:
             self.end()
             raise _Ended(f"by its limit of {limit:g} s") from None
-        except (OSError, EOFError, ValueError):
+        except (OSError, LookupError, TypeError, ValueError):  # it ended, or speaks nonsense
             raise _Ended(self.end()) from None
-        return answer if isinstance(answer, dict) else {}
 
     def end(self) -> str:
-        """End the process, if there is one; how it ended, if it had done so by itself."""
-        self._loaded = False
-        if self._channel is not None:
-            self._channel.close()
-        if self._process is None:
-            return ""
+        """End the process; how it ended, if it had done so by itself."""
         self._process.kill()
         code = self._process.wait()
-        self._process = None
+        self._answers.close()
+        self._channel.close()
         return f"by signal {-code}" if code < 0 else f"with code {code}"
-
-
-def _analysis(answer: dict[str, Any]) -> Analysis:
-    """What a child found. Raises ImageLost, if it answered so."""
-    if "lost" in answer:
-        raise ImageLost(*answer["lost"])
-    found = answer["analysis"]
-    faces = tuple(
-        Face(Box(**face["box"]), face["probabilities"], face["confidence"])
-        for face in found["faces"]
-    )
-    return Analysis(found["width"], found["height"], faces, found["elapsed_ms"])
 
 
 def _environment() -> dict[str, str]:

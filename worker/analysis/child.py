@@ -1,61 +1,62 @@
 """What a child process of `Analysts` does: it loads, then analyses one image after the other.
 
-Its standard input is a socket to the daemon. It ends when that is closed, be it in the middle of an
-analysis.
+Its argument is the configuration, as JSON; its standard input a socket to the daemon. It ends when
+that is closed, be it in the middle of an analysis.
 """
 
 import json
 import os
 import signal
 import socket
+import sys
+from contextlib import suppress
 from dataclasses import asdict
+from io import BufferedReader
 from queue import SimpleQueue
 from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
-from worker.analysis.messages import receive, send
-from worker.errors import ImageLost, UsageError, package_missing
+from worker.errors import ImageLost, UsageError
+from worker.record import Analysis
+
+LOADED = Analysis(0, 0, (), 0)  # is said first: an analysis of nothing
 
 
-def serve() -> None:
+def serve(settings: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the daemon decides when it is over
     channel = socket.socket(fileno=0)
-    messages: SimpleQueue[bytes] = SimpleQueue()
-    Thread(target=_listen, args=(channel, messages), daemon=True).start()
+    images: SimpleQueue[bytes] = SimpleQueue()
+    Thread(target=_listen, args=(channel.makefile("rb"), images), daemon=True).start()
 
-    def answer(**what: Any) -> None:
-        send(channel, json.dumps(what).encode())
+    def answer(what: dict[str, Any]) -> None:
+        channel.sendall(json.dumps(what).encode() + b"\n")
 
-    # no Config: that knows what must not be here, such as the token
-    config = json.loads(messages.get(), object_hook=lambda keys: SimpleNamespace(**keys))
     try:
         from worker.analysis.pipeline import Pipeline
 
-        pipeline = Pipeline(config)
-    except ModuleNotFoundError as error:
-        answer(usage=str(package_missing(error)))
-    except UsageError as error:
-        answer(usage=str(error))
-    else:
-        answer()
+        # No Config: that knows what must not be here, such as the token.
+        pipeline = Pipeline(json.loads(settings, object_hook=lambda keys: SimpleNamespace(**keys)))
+    except (ModuleNotFoundError, UsageError) as error:
+        answer({"usage": str(error)})
+        return
+    answer(asdict(LOADED))
     while True:
-        content = messages.get()
+        content = images.get()
         try:
-            answer(analysis=asdict(pipeline.analyze(content)))
+            answer(asdict(pipeline.analyze(content)))
         except ImageLost as lost:
-            answer(lost=[lost.kind, str(lost)])
+            answer({"lost": [lost.kind, str(lost)]})
 
 
-def _listen(channel: socket.socket, messages: "SimpleQueue[bytes]") -> None:
+def _listen(messages: BufferedReader, images: "SimpleQueue[bytes]") -> None:
     """In a thread of its own, so that the end of the daemon is noticed during an analysis."""
-    try:
-        while True:
-            messages.put(receive(channel))
-    except (EOFError, OSError):
-        os._exit(0)
+    with suppress(OSError):
+        for length in messages:
+            images.put(messages.read(int(length)))
+    os._exit(0)
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1])
