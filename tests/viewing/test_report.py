@@ -14,12 +14,11 @@ from worker.database import Database
 from worker.errors import DatabaseUnusable, Stop
 from worker.files import replace_file
 from worker.record import EMOTIONS, Record
-from worker.viewing.charts import whole_ticks
-from worker.viewing.report import render
+from worker.viewing.report import render, whole_ticks
 from worker.viewing.results import Filter, checked
 from worker.viewing.totals import FEWEST_BARS, LATEST, MOST_BARS, count_records, time_bars
 
-COLOURS = (*EMOTIONS, "none", "images", "faces", "errors", "mark")
+COLOURS = (*EMOTIONS, "none", "images", "values", "errors", "mark")
 EVIL = "<script>alert(1)</script>\u202e\ud800$x^\"' onerror=alert(2).png"
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -64,28 +63,36 @@ def test_the_sums_are_those_of_the_records() -> None:
         {"file_name": "x", "threshold": None, "faces": [], "error": lost},
     ]
     totals = count_records(records)
-    assert (totals.images, totals.faces, len(totals.times)) == (4, 3, 3)
+    assert (totals.images, totals.faces, len(totals.times)) == ({"-": 4}, {"-": 3}, 3)
     assert totals.emotions == {"anger": 1, "fear": 1, "none": 1}
     assert totals.faces_an_image == {2: 1, 1: 1, 0: 1}
     assert {i: n for i, n in enumerate(totals.probabilities) if n} == {90: 1, 30: 1, 25: 1}
     assert totals.thresholds == {0.2: 2, 0.5: 1}
-    assert totals.errors == {"not_an_image": 1}
+    assert totals.kinds == {"not_an_image": 1}
     minute = int(START.timestamp() // 60)
-    edges, (images, *faces) = time_bars(totals)
-    assert images.nonzero()[0].tolist() == [i := int(np.searchsorted(edges, minute)), i + 2]
-    assert images[[i, i + 2]].tolist() == [2, 1]
-    assert sum(faces)[[i, i + 2]].tolist() == [3, 0]
+    edges, bars = time_bars(totals)
+    at = int(np.searchsorted(edges, minute))
+    found = {name: heights.nonzero()[0].tolist() for name, heights in bars.items()}
+    assert {name: places for name, places in found.items() if places} == {
+        "images": [at, at + 2],
+        **{name: [at] for name in ("anger", "fear", "none")},
+    }
+    assert bars["images"][[at, at + 2]].tolist() == [2, 1]
     page = render(totals, "results.json", "now").decode()
     assert "<dt>analysis, median</dt><dd>20.0 ms</dd>" in page  # of 10, 20, 90
     assert "<dt>analysis, 95 % within</dt><dd>83.0 ms</dd>" in page
-    assert "<dt>period</dt><dd>2026-11-24 12:00 to 2026-11-24 12:02 UTC</dd>" in page
+    assert "<dt>period (UTC)</dt><dd>2026-11-24 12:00 to 2026-11-24 12:02</dd>" in page
     assert 'aria-label="Errors by kind: not_an_image 1"' in page
     assert 'aria-label="Emotions in total: anger 1, fear 1, none 1"' in page
-    assert 'aria-label="Analysis time: 3 images: median 20.0 ms, 95 % within 83.0 ms"' in page
+    assert (
+        'aria-label="Analysis time: images 3, milliseconds from 0 to 88.6, median 20.0 ms, '
+        '95 % within 83.0 ms"' in page
+    )
 
 
 def test_a_short_time_stands_in_the_middle_of_bars_of_a_sensible_width() -> None:
-    edges, (images, *_) = time_bars(count_records([record()]))
+    edges, bars = time_bars(count_records([record()]))
+    images = bars["images"]
     assert len(images) == FEWEST_BARS
     assert images.argmax() in (FEWEST_BARS // 2 - 1, FEWEST_BARS // 2)
     assert set(np.diff(edges)) == {1}
@@ -147,9 +154,10 @@ def test_a_long_time_gets_wider_bars_and_loses_nothing() -> None:
     count = 40 * MOST_BARS
     records = (record(after=number * gap, faces=[face(anger=0.9)]) for number in range(count))
     edges, bars = time_bars(count_records(records))
-    assert 20 < len(edges) - 1 == bars.shape[1] <= MOST_BARS + 1
+    assert 20 < len(edges) - 1 == len(bars["images"]) <= MOST_BARS + 1
     assert set(np.diff(edges)) == {720}
-    assert bars.sum(axis=1).tolist() == [count, 0, 0, 0, 0, count, 0, 0, 0, 0]
+    sums = {name: heights.sum() for name, heights in bars.items() if heights.any()}
+    assert sums == {"images": count, "anger": count}
 
 
 @pytest.mark.parametrize("wrong", ["0001-01-01", "1969-12-31T23:59:00Z", "9999-12-31"])

@@ -37,5 +37,6 @@ def run(options: argparse.Namespace) -> int:
         small = thumbnails(totals.latest, config.database.keep_images)
     title = ", ".join(path.name for path in paths)
     replace_file(options.output, render(totals, title, f"made {utc_now()}{chosen.words()}", small))
-    print(f"{safe(options.output)}: {totals.images} images, {totals.faces} faces")
+    images, faces = totals.images.total(), totals.faces.total()
+    print(f"{safe(options.output)}: {images} images, {faces} faces")
     return 0

@@ -26,6 +26,7 @@ FORMS = {
     "seed-format": '{"images": [...]}: name, threshold, faces',
     "verify": "repair and check the file",
 }
+WHOLE = ("json", "seed-format")  # records with all of their faces
 SEVERAL = "default: [database] path; several, such as results-*.json, are shown as one"
 DEMO = Path("demo", "results.json")
 FOLLOW_EVERY = 0.5  # seconds
@@ -110,24 +111,20 @@ def show(
     from worker.viewing.results import counts
     from worker.viewing.table import print_records
 
-    narrowed = chosen.narrow(records)
-    if options.form in ("json", "csv", "seed-format"):
-        utf8_output()
+    if options.form not in WHOLE:
+        records = chosen.narrow(records)
     if options.sqlite:
-        formats.write_sqlite(narrowed, options.sqlite)
+        formats.write_sqlite(records, options.sqlite)
         print(f"{safe(options.sqlite)}: tables images and faces")
     elif options.form == "counts":
-        show_table(("what", "how many"), [*counts(narrowed).items()])
-    elif options.form == "csv":
-        formats.write_csv(narrowed, sys.stdout)
-    elif options.form == "json":
-        formats.write_json(records, sys.stdout)
-    elif options.form == "seed-format":
-        formats.write_seed_format(records, sys.stdout)
+        show_table(("what", "how many"), [*counts(records).items()])
+    elif options.form:
+        utf8_output()
+        formats.WRITERS[options.form](records, sys.stdout)
     else:
         posts = [] if options.follow else [post for path in paths for post in posting_states(path)]
         states = {task: reason or state for task, state, reason in posts}
-        if not print_records(narrowed, states or None):
+        if not print_records(records, states or None):
             names = safe(", ".join(map(str, paths)))
             print(f"nothing matches, or nothing is recorded yet in {names}", file=sys.stderr)
 

@@ -96,3 +96,6 @@ def _values(entry: Record, columns: Sequence[str]) -> list[Any]:
 def _no_formula(value: Any) -> Any:
     is_formula = isinstance(value, str) and value.lstrip().startswith(FORMULA)
     return f"'{value}" if is_formula else value
+
+
+WRITERS = {"json": write_json, "csv": write_csv, "seed-format": write_seed_format}

@@ -1,24 +1,71 @@
-"""`report`: what stands in the JSON file as one HTML page that needs nothing but itself."""
+"""`report`: what stands in the JSON file as one HTML page that needs nothing but itself.
+
+Here are its charts as data; templates/report.html draws them with colours and letters of its own.
+"""
 
 import base64
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
-from importlib import resources
+from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
+from numpy.typing import NDArray
 
-from worker.record import Record
 from worker.terminal import safe
-from worker.viewing.charts import Bars, Columns, Mark, bars, outline, stack, ticks
-from worker.viewing.results import emotions_text
-from worker.viewing.totals import MOST_FACES, TOPS, Totals, time_bars
+from worker.viewing.table import rows
+from worker.viewing.totals import MOST_FACES, TOPS, Floats, Totals, time_bars
 
-MOST_KINDS = 20  # of errors, workers and networks that are listed
+TEMPLATES = Path(__file__).with_name("templates")
+MOST_KINDS = 20  # of errors, thresholds and workers that are shown
 UNITS = (1440, "day"), (60, "hour"), (1, "minute")
 TIME_BINS = 40
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Values beside one another, as bars that lie: label, value, and the colour's name. ``words``:
+    below the chart."""
+
+    heading: str
+    rows: Sequence[tuple[str, int, str]]
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns over an axis, one series on top of the other.
+
+    ``series``: the height at each place, by name, which is also that of its colour. ``ends``: what
+    stands below the left, the middle and the right. ``marks``: lines across, at how many percent
+    of the width, with words above.
+    """
+
+    heading: str
+    axis: str
+    ends: Sequence[str]
+    series: Mapping[str, Sequence[int] | NDArray[np.int64]]
+    words: str
+    marks: Sequence[tuple[float, str]] = ()
+
+    def stack(self) -> list[tuple[str, NDArray[np.int64]]]:
+        """Name and upper ends of each series, the highest first: each covers those before it."""
+        upper = np.cumsum([*self.series.values()], axis=0)
+        return [*zip(self.series, upper, strict=True)][::-1]
+
+    def ticks(self) -> list[int]:
+        """What stands beside the columns."""
+        return whole_ticks(int(self.stack()[0][1].max()))
+
+
+def whole_ticks(most: int) -> list[int]:
+    """From 0 to ``most`` or above, at most 5 whole numbers in equal, round steps."""
+    steps = (base * 10**power for power in range(16) for base in (1, 2, 5))
+    step = next(step for step in steps if most <= 4 * step)
+    return list(range(0, max(most, 1) + step, step))
 
 
 def render(
@@ -26,80 +73,31 @@ def render(
 ) -> bytes:
     """The whole page, UTF-8. ``title``: the file's name; ``made``: the time; ``thumbnails``: small
     pictures of the latest results, `data:` addresses by task id."""
-    small = thumbnails or {}
-    folder = resources.files("worker.viewing") / "templates"
-    script = (folder / "report.js").read_text()
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string((folder / "report.html").read_text())
-    text = page.render(
-        title=safe(title),
-        made=safe(made),
+    script = (TEMPLATES / "report.js").read_text()
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
+    )
+    template = environment.from_string((TEMPLATES / "report.html").read_text())
+    page = template.render(
+        title=title,
+        made=made,
         totals=totals,
-        figures=_figures(totals),
         charts=list(_charts(totals)),
-        workers=_workers(totals),
-        rows=[
-            (*_row(record), small.get(record.get("task_id", ""), ""))
-            for record in reversed(totals.latest)
-        ],
-        has_thumbnails=bool(small),
+        workers=totals.images.most_common(MOST_KINDS),
+        period=[_at(end(totals.times), "%Y-%m-%d %H:%M") for end in (min, max) if totals.times],
+        quantiles=_quantiles,
+        rows=rows,
+        thumbnails=thumbnails or {},
         script=Markup(script),  # noqa: S704 - our own file
         # Nothing that a server put into a name can run, even if it came through unescaped.
         script_hash=base64.b64encode(sha256(script.encode()).digest()).decode(),
     )
-    return text.encode()
+    return page.encode()
 
 
-def _figures(totals: Totals) -> list[tuple[str, str]]:
-    """What stands in the head, in words."""
-    in_force = sorted(totals.thresholds)
-    ends = dict.fromkeys(in_force[:1] + in_force[-1:])
-    period = "-"
-    if totals.times:
-        days = (_at(min(totals.times), "%Y-%m-%d %H:%M"), _at(max(totals.times), "%Y-%m-%d %H:%M"))
-        period = f"{' to '.join(dict.fromkeys(days))} UTC"
-    median, most = _median_and_95(totals.elapsed())
-    figures = [
-        ("images", f"{totals.images:,}"),
-        ("faces", f"{totals.faces:,}"),
-        ("errors", f"{totals.errors.total():,}"),
-        ("period", period),
-        ("worker", _names(list(totals.workers))),
-        ("network", _names([name for name, _ in totals.networks.most_common()])),
-        ("analysis, median", median),
-        ("analysis, 95 % within", most),
-        ("thresholds", " to ".join(f"{threshold:g}" for threshold in ends) or "-"),
-    ]
-    if totals.not_numbers:
-        figures.append(("values that are no numbers (NaN)", f"{totals.not_numbers:,}"))
-    return figures
-
-
-def _workers(totals: Totals) -> list[tuple[str, ...]]:
-    """Name, images, faces, errors, median and 95 % of each worker, the busiest first."""
-    busiest = sorted(totals.workers.items(), key=lambda pair: -pair[1].images)[:MOST_KINDS]
-    return [
-        (
-            name,
-            *(f"{number:,}" for number in (each.images, each.faces, each.errors)),
-            *_median_and_95(np.array(each.elapsed)),
-        )
-        for name, each in busiest
-    ]
-
-
-def _row(record: Record) -> tuple[str, str, str, list[str]]:
-    """Time, file and threshold of a record, and a line for each face."""
-    threshold = record.get("threshold")
-    lines = [f"{face['face_id']}: {emotions_text(face)}" for face in record["faces"]]
-    if "error" in record:
-        lines.append(f"error: {record['error']['message']}")
-    return (
-        safe(record.get("processed_at", "-")),
-        safe(record["file_name"]),
-        "-" if threshold is None else f"{threshold:g}",
-        [safe(line) for line in lines] or ["no face"],
-    )
+def _finalize(value: object) -> object:
+    """Each value on its way to the page: names from elsewhere steer nothing there."""
+    return safe(value) if type(value) is str else value  # a Markup is ours
 
 
 def _charts(totals: Totals) -> Iterator[Bars | Columns]:
@@ -107,121 +105,70 @@ def _charts(totals: Totals) -> Iterator[Bars | Columns]:
         yield from _over_time(totals)
     if totals.emotions:
         named = [(name, totals.emotions[name], name) for name in TOPS if totals.emotions[name]]
-        yield bars("Emotions in total", named, "The surest emotion of each face.")
-    if totals.faces_an_image:
-        counts = range(max(totals.faces_an_image) + 1)
-        labels = [f"{number}{'+' * (number == MOST_FACES)}" for number in counts]
-        values = [
-            (label, totals.faces_an_image[int(label.strip("+"))], "images") for label in labels
-        ]
-        yield bars("Faces an image", values, "Images that could not be analysed are not counted.")
+        yield Bars("Emotions in total", named, "The surest emotion of each face.")
+    if counts := totals.faces_an_image:
+        values = [(str(number), counts[number], "images") for number in range(max(counts) + 1)]
+        words = f"Images that could not be analysed are not counted; {MOST_FACES} is that or more."
+        yield Bars("Faces an image", values, words)
     if totals.thresholds:
         yield _probabilities(totals)
-    if len(totals.elapsed()):
+    if totals.elapsed:
         yield _analysis_time(totals)
-    if totals.errors:
-        kinds = totals.errors.most_common(MOST_KINDS)
-        yield bars("Errors by kind", [(kind[:40], count, "errors") for kind, count in kinds])
+    if totals.kinds:
+        kinds = [(kind[:40], n, "errors") for kind, n in totals.kinds.most_common(MOST_KINDS)]
+        yield Bars("Errors by kind", kinds)
 
 
 def _over_time(totals: Totals) -> Iterator[Columns]:
-    edges, (images, *by_top) = time_bars(totals)
-    faces = np.sum(by_top, axis=0)
-    width = timedelta(minutes=int(edges[1] - edges[0]))
-    short = "%Y-%m-%d" if width >= timedelta(days=1) else "%m-%d %H:%M"
-    begin, middle, end = (_at(60 * edges[at], short) for at in (0, len(edges) // 2, -1))
-    words = f"Each bar is {_duration(width)}."
-    if timeless := totals.images - len(totals.times):
+    edges, series = time_bars(totals)
+    width = int(edges[1] - edges[0])  # minutes
+    form = "%Y-%m-%d" if width >= 1440 else "%m-%d %H:%M"
+    ends = [_at(60 * edges[at], form) for at in (0, len(edges) // 2, -1)]
+    size, unit = next(unit for unit in UNITS if width % unit[0] == 0)
+    words = f"Each bar is {width // size} {unit}{'s' * (width > size)}."
+    if timeless := totals.images.total() - len(totals.times):
         words += f" {timeless:,} records carry no time, or an impossible one."
-    top, marks = ticks(max(images.max(), faces.max()))
-    busiest = _at(60 * edges[images.argmax()], short)
-    yield Columns(
-        "Images and faces over time",
-        words,
-        f"{images.sum():,} images and {faces.sum():,} faces from {begin} to {end}; at most "
-        f"{images.max():,} images in {_duration(width)}, at {busiest}",
-        "time (UTC)",
-        stack([("images", images)], top),
-        marks,
-        (begin, middle, end),
-        line=outline(faces, top),
-        legend=(("images", "images"), ("faces", "faces")),
-    )
-    if not faces.any():
-        return
-    named = [(name, heights) for name, heights in zip(TOPS, by_top, strict=True) if heights.any()]
-    top, marks = ticks(faces.max())
-    yield Columns(
-        "Emotions over time",
-        f"The surest emotion of each face. {words}",
-        ", ".join(f"{name} {heights.sum():,}" for name, heights in named),
-        "time (UTC)",
-        stack(named, top),
-        marks,
-        (begin, middle, end),
-        legend=tuple((name, name) for name, _ in named),
-    )
+    yield Columns("Images over time", "time (UTC)", ends, {"images": series["images"]}, words)
+    if faces := {name: series[name] for name in TOPS if series[name].any()}:
+        words = f"By the surest emotion of each face. {words}"
+        yield Columns("Faces and emotions over time", "time (UTC)", ends, faces, words)
 
 
 def _probabilities(totals: Totals) -> Columns:
-    most = max(totals.thresholds.values())
-    in_force = sorted(totals.thresholds.items())
-    top, marks = ticks(max(totals.probabilities))
+    in_force = totals.thresholds.most_common(MOST_KINDS)
+    said = ", ".join(f"{threshold:g} ({count:,} images)" for threshold, count in in_force)
     return Columns(
         "Probabilities and thresholds",
-        "Only what reaches the threshold in force is stored. Lines: the thresholds, the stronger "
-        "the more images had it.",
-        f"{sum(totals.probabilities):,} values; thresholds "
-        + ", ".join(f"{threshold:g} of {count:,} images" for threshold, count in in_force),
         "probability",
-        stack([("images", totals.probabilities)], top),
-        marks,
         ("0", "0.5", "1"),
-        marks=tuple(
-            Mark(100 * (threshold + 0.005) / 1.01, "", max(0.25, count / most))
-            for threshold, count in in_force
-            if 0 <= threshold <= 1
-        ),
+        {"values": totals.probabilities},
+        f"Only what reaches the threshold in force is stored. Lines: the thresholds, {said}.",
+        [(100 * (at + 0.005) / 1.01, "") for at, _ in in_force if 0 <= at <= 1],
     )
 
 
 def _analysis_time(totals: Totals) -> Columns:
-    elapsed = totals.elapsed()
+    elapsed = np.concatenate([*totals.elapsed.values()])
     median, p95, p99 = np.percentile(elapsed, (50, 95, 99))
     end = float(p99) or 1.0
-    heights, _ = np.histogram(elapsed, TIME_BINS, (0, end))
-    top, marks = ticks(heights.max())
-    words = [f"median {median:.1f} ms", f"95 % within {p95:.1f} ms"]
+    said = _quantiles(totals.elapsed.values())
     return Columns(
         "Analysis time",
-        "Up to the time that 99 of 100 keep.",
-        f"{len(elapsed):,} images: {', '.join(words)}",
         "milliseconds",
-        stack([("images", heights)], top),
-        marks,
         ("0", f"{end / 2:.3g}", f"{end:.3g}"),
-        marks=(Mark(100 * median / end, words[0]), Mark(100 * p95 / end, words[1])),
+        {"images": np.histogram(np.minimum(elapsed, end), TIME_BINS, (0, end))[0]},
+        "The last column is also for the one of 100 that took longer.",
+        [(100 * median / end, f"median {said[0]}"), (100 * p95 / end, f"95 % within {said[1]}")],
     )
 
 
-def _median_and_95(elapsed: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[str, str]:
-    if not len(elapsed):
-        return "-", "-"
-    median, most = np.percentile(elapsed, (50, 95))
-    return f"{median:.1f} ms", f"{most:.1f} ms"
-
-
-def _names(names: list[str]) -> str:
-    more = len(names) - 3
-    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
+def _quantiles(elapsed: Iterable[Floats]) -> list[str]:
+    """Median and 95 % of milliseconds, as text."""
+    values = np.concatenate([np.zeros(0), *elapsed])
+    if not len(values):
+        return ["-", "-"]
+    return [f"{value:.1f} ms" for value in np.percentile(values, (50, 95))]
 
 
 def _at(seconds: float, form: str) -> str:
     return datetime.fromtimestamp(float(seconds), UTC).strftime(form)
-
-
-def _duration(width: timedelta) -> str:
-    """Such as "15 minutes"; ``width``: one of WIDTHS."""
-    minutes = width // timedelta(minutes=1)
-    size, name = next(unit for unit in UNITS if minutes % unit[0] == 0)
-    return f"{minutes // size} {name}{'s' * (minutes > size)}"

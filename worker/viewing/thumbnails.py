@@ -2,8 +2,8 @@
 
 import base64
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -23,10 +23,9 @@ def thumbnails(records: Iterable[Record], folder: Path) -> dict[str, str]:
     made = {}
     for task, record in tasks.items():
         for path in folder.glob(f"{stem(task)}.*"):
-            try:
+            # No picture if it was removed meanwhile, is damaged, or a box is none.
+            with suppress(OSError, ImageLost, ValueError, TypeError):
                 made[task] = _thumbnail(path.read_bytes(), record)
-            except (OSError, ImageLost, ValueError):
-                continue  # removed meanwhile, damaged, or a box that is none: no picture then
     return made
 
 
@@ -36,12 +35,10 @@ def _thumbnail(content: bytes, record: Record) -> str:
     small = np.asarray(
         cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
     )
-    taken = [_box(face, scale) for face in record["faces"]]
-    for face in record["faces"]:
-        mark(small, _box(face, scale), [str(face["face_id"])], taken)
+    boxes = [
+        Box(*(round(int(value) * scale) for value in face["bbox"])) for face in record["faces"]
+    ]
+    taken = [*boxes]
+    for face, box in zip(record["faces"], boxes, strict=True):
+        mark(small, box, [str(face["face_id"])], taken)
     return f"data:image/jpeg;base64,{base64.b64encode(to_jpeg(small)).decode()}"
-
-
-def _box(face: dict[str, Any], scale: float) -> Box:
-    x1, y1, x2, y2 = (round(int(value) * scale) for value in face["bbox"])
-    return Box(x1, y1, x2, y2)
