@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from threading import Event, Thread
 
+import cv2
 import numpy as np
 import pytest
 import requests
@@ -21,8 +22,8 @@ from worker.analysis.cropping import Picture
 from worker.analysis.decoding import decode
 from worker.errors import ImageLost
 from worker.record import Box, Face
-from worker.viewing.follower import SEARCH_EVERY, Follower
-from worker.viewing.live import newest, play, show_on_page, summary
+from worker.viewing.follower import SEARCH_EVERY, FindFaces, follow
+from worker.viewing.live import newest, on_time, play, show_on_page, summary
 from worker.viewing.video import Video
 
 SCENE = np.random.default_rng(0).integers(0, 60, (240, 320), np.uint8)
@@ -40,18 +41,23 @@ def box(x: int, y: int) -> Box:
     return Box(x, y, x + 98, y + 98)
 
 
+def followed(grays: list[Picture], find_faces: FindFaces) -> list[tuple[Face, ...]]:
+    """The faces of each of these frames, as the follower has them."""
+    frames = [(0.0, np.asarray(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), np.uint8)) for gray in grays]
+    return [faces for _, faces in follow(frames, find_faces)]
+
+
 def test_a_box_follows_its_face_between_two_searches() -> None:
     places = [(20 + 6 * n, 40 + 3 * n) for n in range(4 * SEARCH_EVERY)]
     frames = [frame(*place) for place in places]
     searched = []
 
     def find_faces(gray: Picture) -> tuple[Face, ...]:
-        [number] = [n for n, each in enumerate(frames) if each is gray]
+        [number] = [n for n, each in enumerate(frames) if np.array_equal(each, gray)]
         searched.append(number)
         return (Face(box(*places[number]), {"fear": number / 100}),)
 
-    with Follower(find_faces) as follower:
-        found = [follower.step(each) for each in frames]
+    found = followed(frames, find_faces)
     assert searched == list(range(0, len(frames), SEARCH_EVERY))
     for place, faces in zip(places, found, strict=True):
         assert overlap(faces[0].box, box(*place)) > 0.85
@@ -61,25 +67,22 @@ def test_a_box_follows_its_face_between_two_searches() -> None:
 
 
 def test_a_face_that_is_gone_has_no_box() -> None:
-    with Follower(lambda _: (Face(box(100, 60), {}),)) as follower:
-        assert follower.step(frame(100, 60))
-        assert follower.step(frame(102, 60))
-        assert not follower.step(SCENE)
-        assert not follower.step(np.zeros_like(SCENE))
+    frames = [frame(100, 60), frame(102, 60), SCENE, np.zeros_like(SCENE)]
+    found = followed(frames, lambda _: (Face(box(100, 60), {}),))
+    assert [len(faces) for faces in found] == [1, 1, 0, 0]
 
 
 def test_a_box_at_the_border_is_followed_as_long_as_all_of_it_is_there() -> None:
-    with Follower(lambda _: (Face(box(0, 0), {}),)) as follower:
-        assert follower.step(frame(0, 0))
-        assert follower.step(frame(4, 0))[0].box.x1 > 0
+    _, faces = followed([frame(0, 0), frame(4, 0)], lambda _: (Face(box(0, 0), {}),))
+    assert faces[0].box.x1 > 0
 
 
 def test_an_error_of_the_search_is_raised() -> None:
     def fail(_: Picture) -> tuple[Face, ...]:
         raise ImageLost("x", "broken")
 
-    with Follower(fail) as follower, pytest.raises(ImageLost, match="broken"):
-        follower.step(SCENE)
+    with pytest.raises(ImageLost, match="broken"):
+        followed([SCENE], fail)
 
 
 class Clock:
@@ -95,18 +98,12 @@ class Clock:
         self.now += seconds
 
 
-@pytest.mark.parametrize(
-    ("work", "hurry", "shown", "took"),
-    [(0.01, False, 20, 1.91), (0.3, False, 7, 2.1), (0.01, True, 20, 0.2), (0.3, True, 20, 6.0)],
-)
-def test_a_file_plays_at_its_own_speed_or_in_a_hurry(
-    work: float, hurry: bool, shown: int, took: float, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("work", "shown", "took"), [(0.01, 20, 1.91), (0.3, 7, 2.1)])
+def test_a_file_plays_at_its_own_speed(work: float, shown: int, took: float) -> None:
     clock, count = Clock(), 0
-    with Video(write(tmp_path / "a.mp4", [level(n) for n in range(20)]), LIMIT) as video:
-        for _ in play(video, lambda _: (), 0.5, hurry=hurry, clock=clock, sleep=clock.advance):
-            clock.advance(work)
-            count += 1
+    for _ in on_time([(n / 10, SCENE) for n in range(20)], clock, clock.advance):
+        clock.advance(work)
+        count += 1
     assert count == shown
     assert clock.now == pytest.approx(took)
 

@@ -5,13 +5,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 from worker.analysis.decoding import decode
 from worker.analysis.pipeline import Pipeline
 from worker.analysis.sources import Source, is_video, read_image
-from worker.config import Config
+from worker.config import Config, ServerConfig
 from worker.errors import ImageLost, UsageError
 from worker.files import replace_file
 from worker.record import Analysis, Record, build_record
@@ -39,14 +40,22 @@ def analyze_files(
     drawn in. Raises UsageError or Stop when that cannot be written or the weights cannot be used.
     """
     copies = place_copies(sources, annotated) if annotated else [None] * len(sources)
-    analyzer = _Analyzer(config, Pipeline(config), threshold, every)
+    pipeline = Pipeline(config)
+    analyzer = _Analyzer(config.server, pipeline, threshold, every)
+    record = partial(
+        build_record,
+        threshold=threshold,
+        task_id=None,
+        worker=config.worker.id,
+        network=pipeline.classifier.facts.network,
+    )
     for source, copy in zip(sources, copies, strict=True):
         analyze = analyzer.video if is_video(source.path) else analyzer.image
         try:
             for place, found in analyze(source.path, copy):
-                yield analyzer.record(f"{source.path}{place}", found)
+                yield record(file_name=f"{source.path}{place}", outcome=found)
         except ImageLost as lost:
-            yield analyzer.record(str(source.path), lost)
+            yield record(file_name=str(source.path), outcome=lost)
 
 
 def place_copies(sources: Sequence[Source], folder: Path) -> list[Path]:
@@ -83,27 +92,16 @@ class _Analyzer:
     """Gives place and outcome of an image (place: none) or of the sampled frames of a video;
     ``copy``: where to write it with its faces drawn in. Raises ImageLost."""
 
-    config: Config
+    limits: ServerConfig
     pipeline: Pipeline
     threshold: float
     every: float
 
-    def record(self, name: str, outcome: Analysis | ImageLost) -> Record:
-        return build_record(
-            file_name=name,
-            threshold=self.threshold,
-            outcome=outcome,
-            task_id=None,
-            worker=self.config.worker.id,
-            network=self.pipeline.classifier.facts.network,
-        )
-
     def image(self, path: Path, copy: Path | None) -> Iterator[tuple[str, Analysis]]:
-        limits = self.config.server
-        content = read_image(path, limits.max_image_bytes)
+        content = read_image(path, self.limits.max_image_bytes)
         analysis = self.pipeline.analyze(content)
         if copy:
-            picture = decode(content, color=True, max_pixels=limits.max_image_pixels)
+            picture = decode(content, color=True, max_pixels=self.limits.max_image_pixels)
             drawn = draw(picture, analysis.faces, self.threshold)
             replace_file(copy, encode(drawn, copy.suffix.lower()))
         yield "", analysis
@@ -111,7 +109,7 @@ class _Analyzer:
     def video(self, path: Path, copy: Path | None) -> Iterator[tuple[str, Analysis]]:
         """The annotated video has just the sampled frames, each for as long as it stands for, so
         that every box is one that was found."""
-        with Video(path, self.config.server.max_image_pixels) as video:
+        with Video(path, self.limits.max_image_pixels) as video:
             rate = min(video.rate, 1 / self.every)
             with VideoFile(copy, rate) if copy else nullcontext() as output:
                 for seconds, picture in video.frames(self.every):

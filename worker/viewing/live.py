@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,11 +19,12 @@ from worker.analysis.cropping import Picture
 from worker.errors import UsageError
 from worker.record import Face
 from worker.viewing.drawing import draw, to_jpeg, write
-from worker.viewing.follower import FindFaces, Follower
-from worker.viewing.video import Video, to_gray
+from worker.viewing.follower import FindFaces, follow
+from worker.viewing.video import Frame, Video
 from worker.web import WebServer, guard
 
 KEY_STOPS = (27, ord("q"))  # Esc
+LATE = 0.1  # seconds
 TITLE = "emotion worker (q: quit)"
 MOST_REQUESTS = 40  # at once; each viewer of a page is one
 POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'"
@@ -35,36 +36,41 @@ Show = Callable[[Picture], bool | None]  # shows a frame; False: the viewer has 
 
 
 def play(
-    video: Video,
-    find_faces: FindFaces,
-    threshold: float,
-    *,
-    hurry: bool,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    video: Video, find_faces: FindFaces, threshold: float, *, hurry: bool
 ) -> Generator[tuple[Picture, tuple[Face, ...]], None, None]:
     """Give each frame with its faces drawn in, and these, when it is due.
 
     A file plays at its own speed, leaving out frames when the machine is too slow; with ``hurry``
-    as fast as it goes, each frame of it. Of a camera always the newest frame comes. ``clock`` and
-    ``sleep``: in seconds. Raises ImageLost as `Video.frames` does.
+    as fast as it goes, each frame of it. Of a camera always the newest frame comes. Raises
+    ImageLost as `Video.frames` does.
     """
-    endless = video.length is None
-    begun, times = clock(), deque[float](maxlen=30)
-    frames = newest(video.frames()) if endless and not hurry else video.frames()
-    with closing(frames), Follower(find_faces) as follower:
-        for seconds, picture in frames:
-            if not (hurry or endless):
-                early = begun + seconds - clock()
-                if early < -0.1 and times:
-                    continue
-                sleep(max(0.0, early))
-            faces = follower.step(to_gray(picture))
+    frames = video.frames()
+    if not hurry:
+        frames = newest(frames) if video.length is None else on_time(frames)
+    times = deque[float](maxlen=30)
+    with closing(frames), closing(follow(frames, find_faces)) as followed:
+        for picture, faces in followed:
             draw(picture, faces, threshold)
-            times.append(clock())
+            times.append(time.monotonic())
             rate = (len(times) - 1) / max(times[-1] - times[0], 1e-9)
             write(picture, [f"{rate:.0f} frames/s"], 0, 0, 0.5)
             yield picture, faces
+
+
+def on_time(
+    frames: Iterable[Frame],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Generator[Frame, None, None]:
+    """The frames of a file when they are due; without those that come too late, which happens if
+    whoever takes them is slow. ``clock`` and ``sleep``: in seconds."""
+    begun = None
+    for seconds, picture in frames:
+        begun = clock() - seconds if begun is None else begun
+        early = begun + seconds - clock()
+        if early >= -LATE:
+            sleep(max(0.0, early))
+            yield seconds, picture
 
 
 def summary(frames: int, seconds: float, emotions: Counter[str]) -> str:
@@ -107,12 +113,12 @@ class Latest(Generic[T]):
             yield seen
 
 
-def newest(frames: Iterator[tuple[float, Picture]]) -> Generator[tuple[float, Picture], None, None]:
+def newest(frames: Iterable[Frame]) -> Generator[Frame, None, None]:
     """Read ahead in a thread and give only the newest: a camera does not wait for us.
 
     Raises at the end what reading raised.
     """
-    latest = Latest[tuple[float, Picture]]()
+    latest = Latest[Frame]()
 
     def read() -> None:
         try:

@@ -18,6 +18,7 @@ from worker.errors import ImageLost, Stop, UsageError
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when it is first used
 
+Frame = tuple[float, Picture]  # its time, and what is on it
 USUAL_RATE = 25.0  # frames a second, if a source does not say or says nonsense
 
 
@@ -60,7 +61,7 @@ class Video(AbstractContextManager["Video"]):
     def __exit__(self, *_: object) -> None:
         self._capture.release()
 
-    def frames(self, every: float = 0) -> Generator[tuple[float, Picture], None, None]:
+    def frames(self, every: float = 0) -> Generator[Frame, None, None]:
         """Time and picture of each frame, or of the first one in each ``every`` seconds.
 
         Raises ImageLost, after the last one, if there is none (``not_a_video``), a file ends long
