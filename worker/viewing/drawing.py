@@ -10,6 +10,7 @@ from worker.record import Box, Face, face_entry, ranked_emotions
 COLOR, INK = (64, 220, 64), (0, 0, 0)  # blue, green, red
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 SIZES = 0.45, 2.0  # of letters: legible, and not larger than needed
+FOR_PAGES = cv2.IMWRITE_JPEG_QUALITY, 80  # small rather than perfect
 WIDE = 280  # pixels: a box this wide has letters of size 1
 
 
@@ -30,16 +31,12 @@ def mark(picture: Picture, box: Box, lines: Sequence[str], taken: list[Box]) -> 
     size = min(max((box.x2 - box.x1) / WIDE, SIZES[0]), SIZES[1])
     width, step = _extent(lines, size)
     height, (down, across) = step * len(lines), picture.shape[:2]
-    left = max(0, min(box.x1, across - width))
-    below, above, right = (left, box.y2), (left, box.y1 - height), (box.x2, box.y1)
-    corners = (below, above, (box.x2 - width, box.y2), right, (box.x1 - width, box.y1))
-    bars = [
-        Box(x, y, x + width, y + height)
-        for x, y in corners
-        if 0 <= x <= across - width and 0 <= y <= down - height
-    ]
-    lowest = Box(left, max(0, down - height), left + width, down)  # if there is no room
-    bar = min(bars, key=lambda bar: sum(_shared(bar, other) for other in taken), default=lowest)
+    below, above, right = (box.x1, box.y2), (box.x1, box.y1 - height), (box.x2, box.y1)
+    bars = []
+    for x, y in (below, above, (box.x2 - width, box.y2), right, (box.x1 - width, box.y1)):
+        left, top = max(0, min(x, across - width)), max(0, min(y, down - height))
+        bars.append(Box(left, top, left + width, top + height))
+    bar = min(bars, key=lambda bar: sum(_shared(bar, other) for other in taken))
     taken.append(bar)
     cv2.rectangle(picture, (box.x1, box.y1), (box.x2, box.y2), COLOR, max(2, round(2 * size)))
     write(picture, lines, bar.x1, bar.y1, size)
@@ -55,15 +52,11 @@ def write(picture: Picture, lines: Sequence[str], left: int, top: int, size: flo
 
 
 def encode(picture: Picture, suffix: str, settings: Sequence[int] = ()) -> bytes:
-    """The file that a picture uint8 ``(height, width, 3)`` becomes; ``suffix``: its form."""
+    """The file that a picture uint8 ``(height, width, 3)`` becomes; ``suffix``: its form;
+    ``settings``: OpenCV's."""
     encoded, content = cv2.imencode(suffix, picture, settings)
     assert encoded
     return content.tobytes()
-
-
-def to_jpeg(picture: Picture) -> bytes:
-    """A picture for a page: small rather than perfect."""
-    return encode(picture, ".jpg", (cv2.IMWRITE_JPEG_QUALITY, 80))
 
 
 def _extent(lines: Sequence[str], size: float) -> tuple[int, int]:

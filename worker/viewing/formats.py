@@ -23,7 +23,6 @@ TABLES = (
     "DROP TABLE IF EXISTS images",
     f"CREATE TABLE images (id INTEGER PRIMARY KEY, {', '.join((*OF_IMAGE, *ABOUT))})",
     f"CREATE TABLE faces (image REFERENCES images, {', '.join(OF_FACE)})",
-    "CREATE INDEX faces_of_image ON faces (image)",
 )
 
 

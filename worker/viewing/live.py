@@ -18,7 +18,7 @@ from werkzeug.exceptions import NotFound
 from worker.analysis.cropping import Picture
 from worker.errors import UsageError
 from worker.record import Face
-from worker.viewing.drawing import draw, to_jpeg, write
+from worker.viewing.drawing import FOR_PAGES, draw, encode, write
 from worker.viewing.follower import FindFaces, follow
 from worker.viewing.video import Frame, Video
 from worker.web import WebServer, guard
@@ -177,7 +177,7 @@ def show_on_page(host: str, port: int) -> Iterator[Show]:
         raise NotFound
 
     def show(picture: Picture) -> None:
-        latest.put(to_jpeg(picture))
+        latest.put(encode(picture, ".jpg", FOR_PAGES))
 
     guarded = guard(page, POLICY, host=host)
     with WebServer(guarded, host=host, port=port, threads=MOST_REQUESTS) as server:

@@ -12,7 +12,7 @@ from worker.analysis.decoding import decode
 from worker.database.kept_images import stem
 from worker.errors import ImageLost
 from worker.record import Box, Record
-from worker.viewing.drawing import mark, to_jpeg
+from worker.viewing.drawing import FOR_PAGES, encode, mark
 
 SIDE = 160  # pixels, of the longer one
 
@@ -41,4 +41,5 @@ def _thumbnail(content: bytes, record: Record) -> str:
     taken = [*boxes]
     for face, box in zip(record["faces"], boxes, strict=True):
         mark(small, box, [str(face["face_id"])], taken)
-    return f"data:image/jpeg;base64,{base64.b64encode(to_jpeg(small)).decode()}"
+    jpeg = encode(small, ".jpg", FOR_PAGES)
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
