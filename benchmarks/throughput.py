@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import timeit
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -100,12 +100,12 @@ class TimedQueue(MemoryQueue):
     def __post_init__(self) -> None:
         super().__init__(threshold=0.3)
 
-    def lease(self, known: Collection[str] = ()) -> QueuedImage | None:
+    def lease(self) -> QueuedImage | None:
         self.first = self.first or time.perf_counter()
         self.polls += 1
-        return None if self.polls % self.every else super().lease(known)
+        return None if self.polls % self.every else super().lease()
 
-    def finish(self, task_id: str, record: str) -> bool:
+    def finish(self, task_id: str, record: str) -> bool | None:
         stored = super().finish(task_id, record)
         self.marks.append((time.perf_counter(), time.process_time()))
         return stored

@@ -141,7 +141,7 @@ def test_an_address_inside_our_network_is_no_public_one(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1"],
+    ["8.8.8.8", "2606:4700::1111", "64:ff9b::8.8.8.8"],
 )
 def test_any_other_address_is(address: str) -> None:
     expect_public(address, 80, ())

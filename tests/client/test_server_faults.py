@@ -1,5 +1,8 @@
 """The server's fault, as its statuses and types say it: what is tried again, what names a key."""
 
+import time
+from email.utils import formatdate
+
 import pytest
 
 from tests.client.helpers import TOKEN, NewClient
@@ -21,7 +24,14 @@ def test_a_passing_fault_is_tried_again_later(
 
 
 @pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize(("value", "wait"), [("7", 7.0), ("-7", None), ("soon", None)])
+@pytest.mark.parametrize(
+    ("value", "wait"),
+    [
+        *(("7", 7), ("-7", None), ("soon", None), ("1.5", None), ("9" * 5_000, None)),
+        (formatdate(time.time() + 3_000, usegmt=True), pytest.approx(3_000, abs=600)),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),  # which gets the usual back-off
+    ],
+)
 def test_the_wait_that_the_server_asks_for_is_passed_on(
     server: ScriptedServer, client: ServerClient, status: int, value: str, wait: float | None
 ) -> None:

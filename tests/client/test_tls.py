@@ -313,7 +313,7 @@ def test_a_file_without_a_certificate_and_its_open_key_is_refused_and_nothing_as
         file.write_text(content)
         with pytest.raises(UsageError, match=r"\[server\] client_cert.*unencrypted PEM"):
             new_client("https://127.0.0.1", None, client_cert=file)
-    with pytest.raises(UsageError, match=r"client_cert.*nothing: cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r"client_cert.*nothing.*No such file"):
         new_client("https://127.0.0.1", None, client_cert=tmp_path / "nothing")
 
 
@@ -325,7 +325,7 @@ def test_a_password_that_comes_with_a_renewed_certificate_is_not_asked_for(
     with ScriptedServer(authority.serve_the_certified()) as server:
         client = new_client(server.url, authority.file, client_cert=file)
         shutil.copy(locked(authority, tmp_path), file)
-        with pytest.raises(ServerUnreachable, match="encrypted"):
+        with pytest.raises(ServerUnreachable, match="client_cert"):
             client.pull_image()
 
 

@@ -162,7 +162,7 @@ def test_a_message_without_the_token_is_left_as_it_is(new_client: NewClient) -> 
     hide = BearerToken(ServerConfig(token=TOKEN)).hide
     for text in ("100%25 of \\u0041 'quoted'", "C:\\files", "", "s3cr3t", "\\"):
         assert hide(text) == text
-    assert hide(f"a{TOKEN}{TOKEN}b") == "a***b"
+    assert hide(f"a{TOKEN}b") == "***"
     assert BearerToken(ServerConfig()).hide("a\0b") == "ab"
 
 

@@ -70,27 +70,6 @@ def test_a_name_that_fits_no_header_is_cut_down(
     assert (name_of(answer), answer.headers["X-Task-Id"]) == (arrives, task_id)
 
 
-def test_json_comes_to_those_who_prefer_it(queue: ImageQueue, url: str) -> None:
-    # Given
-    task_id = queue.add(b"\x00\xff", "семья.png", threshold=0.25)
-    # When
-    answer = pull(url, Accept="application/json, */*;q=0.5")
-    # Then
-    body = answer.json()
-    assert UUID(body.pop("lease_id")).version == 4
-    assert body == {
-        "image": "AP8=",
-        "file_name": "семья.png",
-        "task_id": task_id,
-        "threshold": 0.25,
-    }
-
-
-def test_json_names_no_threshold_where_the_image_has_none(queue: ImageQueue, url: str) -> None:
-    queue.add(JPEG, "a.jpg")
-    assert "threshold" not in pull(url, Accept="application/json").json()
-
-
 def test_an_image_under_lease_is_given_to_nobody_else(
     queue: ImageQueue, url: str, clock: Clock
 ) -> None:
@@ -144,32 +123,6 @@ def test_workers_at_once_never_get_the_same_image(queue: ImageQueue, url: str) -
     # Then
     assert len(pulled) == len(names)
     assert set(pulled) == names
-
-
-def test_looking_without_asking_takes_no_lease(queue: ImageQueue, url: str) -> None:
-    # Given
-    queue.add(JPEG, "a.jpg")
-    # When
-    answer = requests.head(f"{url}/image", timeout=10)
-    # Then
-    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")
-    assert pull(url).status_code == 200
-
-
-def test_a_worker_is_not_given_what_it_has_on_disk_but_others_are(
-    queue: ImageQueue, url: str, clock: Clock
-) -> None:
-    # Given
-    queue.add(JPEG, "known.jpg")
-    etag = pull(url).headers["ETag"]
-    queue.add(JPEG, "new.jpg")
-    clock.advance(LEASE)
-    # When
-    answers = [pull(url, **{"If-None-Match": etag}) for _ in range(2)]
-    # Then
-    assert [answer.status_code for answer in answers] == [200, 204]
-    assert name_of(answers[0]) == "new.jpg"
-    assert pull_all(url) == ["known.jpg"]
 
 
 def test_the_threshold_can_be_read_and_set_at_any_time(url: str) -> None:

@@ -1,14 +1,13 @@
-"""What a server's answer says, read with distrust: names, ids, thresholds, waiting times, JSON."""
+"""What a server's answer says, read with distrust: names, ids, thresholds, JSON, base64."""
 
 import base64
 import hashlib
 import json
+import math
 import re
-import time
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, field
 from pathlib import PureWindowsPath
 from typing import Any
 
@@ -20,13 +19,12 @@ MAX_NAME = 255
 MAX_TEXT = 10_000  # bytes of an answer that holds no image
 MAX_QUOTED = 200  # characters of the server's words in a message of ours
 MAX_TASK_ID = 1_000
-MAX_NUMBER = 100
 MAX_KEY = 200
 MAX_JSON_VALUES = 1_000  # an answer has five; millions of empty ones would fill the memory
 
 # Control characters, also those that turn the direction of writing; line ends; half characters.
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_TO_STANDARD = str.maketrans("-_", "+/", "\r\n")
 _SENDABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,998}[\x21-\x7e])?")
 
 
@@ -47,6 +45,26 @@ class Offer:
     lease_id: str | None
     etag: str | None
     threshold: object
+
+
+@dataclass(frozen=True)
+class PulledImage:
+    """An image as the server gave it.
+
+    ``threshold``: 0..1; None: ask `ServerClient.pull_threshold`. ``lease_id`` goes back with the
+    result. ``etag``: for `ServerClient.stored`. ``problem``: why it can never be analysed;
+    ``content`` is then empty and ``threshold`` None. ``digest``: SHA-256 in hex of the image's
+    bytes, up to the limit; None: none could be read.
+    """
+
+    task_id: str
+    file_name: str
+    content: bytes = field(repr=False)
+    threshold: float | None
+    lease_id: str | None
+    etag: str | None
+    problem: ImageLost | None
+    digest: str | None
 
 
 def read_offer(
@@ -80,25 +98,18 @@ def check_threshold(value: object, hide: Callable[[str], str] = visible) -> floa
 
     Raises ImageLost when it is none; ``hide`` takes our token out of the message.
     """
-    number = parse_number(value)
-    if number is None or not 0 <= number <= 1:
-        said = hide(str(value)[:MAX_TEXT])[:MAX_QUOTED]
-        hint = fraction_hint(number or 0)
-        raise ImageLost("bad_threshold", f"threshold {said} is not in 0..1{hint}")
-    return abs(number)  # -0.0 is 0
-
-
-def parse_number(value: object) -> float | None:
-    """The number that a value is, or spells; None when it is anything else."""
-    if isinstance(value, str) and len(value) <= MAX_NUMBER:
-        # float() alone would take 0_1 and digits of all scripts.
-        return float(text) if _NUMBER.fullmatch(text := value.strip()) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
+    text = str(value)[:MAX_TEXT]
     try:
-        return float(value)
-    except OverflowError:  # an int of hundreds of digits
-        return None
+        # float() alone would take 0_1, and digits of all scripts.
+        number = float(text) if text.isascii() and "_" not in text else math.nan
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ImageLost(
+            "bad_threshold",
+            f"threshold {hide(text)[:MAX_QUOTED]} is not in 0..1{fraction_hint(number)}",
+        )
+    return abs(number)  # -0.0 is 0
 
 
 def threshold_in(body: bytes) -> object:
@@ -108,18 +119,6 @@ def threshold_in(body: bytes) -> object:
     except ValueError:
         return body.decode("utf-8", "replace")
     return value.get("threshold") if isinstance(value, dict) else value
-
-
-def parse_retry_after(value: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header, a number or a date; None when it is neither."""
-    value = (value or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return float(value)
-    try:
-        wait = parsedate_to_datetime(value[:100]).timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
-    return wait if wait >= 0 else None
 
 
 def parse_json(body: bytes) -> Any:
@@ -133,8 +132,6 @@ def parse_json(body: bytes) -> Any:
         return json.loads(body)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
-    except UnicodeDecodeError:
-        raise ValueError("it is no Unicode text") from None
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -144,10 +141,10 @@ def json_object(body: bytes) -> dict[str, Any]:
     """
     try:
         document = parse_json(body)
+        if not isinstance(document, dict):
+            raise ValueError("it is no object")
     except ValueError as error:
         raise ImageLost("bad_json", f"its JSON cannot be read: {error}") from error
-    if not isinstance(document, dict):
-        raise ImageLost("bad_json", "its JSON is no object")
     return document
 
 
@@ -156,16 +153,12 @@ def decode_base64(text: str) -> bytes:
 
     A prefix ``data:…;base64,`` is allowed. Raises ImageLost for anything else.
     """
-    data = re.sub(r"[\r\n]", "", text.strip())
+    data = text.strip()
     if prefix := re.match(r"data:[^,]{0,200};base64,", data, re.IGNORECASE):
         data = data[prefix.end() :]
-    digits = data.rstrip("=")
-    padding = -len(digits) % 4
+    data = data.translate(_TO_STANDARD).rstrip("=")
     try:
-        if padding == 3 or len(data) - len(digits) > padding:
-            raise ValueError("incorrect length or padding")
-        standard = digits.replace("-", "+").replace("_", "/") + "=" * padding
-        return base64.b64decode(standard, validate=True)
+        return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
     except ValueError as error:
         raise ImageLost("bad_base64", f"it is not valid base64: {error}") from error
 

@@ -41,24 +41,17 @@ class BearerToken:
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def hide(self, text: str) -> str:
-        """The visible text with *** for the token or a longer piece of it, also when escaped.
+        """The visible text, or *** if it holds the token or a longer piece of it, also escaped.
 
         A server may repeat it, whole or cut short, as it is or as JSON or a URL writes it.
         """
-        text = visible(text)
-        if not self._token:
+        text = plain = visible(text)
+        if self._token is None:
             return text
-        plain = text
         for _ in range(MAX_ESCAPES):
             plain = _ESCAPED.sub(lambda m: m[3] or chr(int(m[1] or m[2], 16)), plain)
-        plain = visible(plain)
         size = min(len(self._token), PIECE)
-        pieces = {self._token[i : i + size] for i in range(len(self._token) - size + 1)}
-        hidden = list(plain)
-        for i in range(len(plain) - size + 1):
-            if plain[i : i + size] in pieces:
-                hidden[i : i + size] = "\0" * size
-        return re.sub("\0+", "***", "".join(hidden)) if "\0" in hidden else text
+        return "***" if _pieces(visible(plain), size) & _pieces(self._token, size) else text
 
 
 def read_token(server: ServerConfig) -> str | None:
@@ -67,23 +60,24 @@ def read_token(server: ServerConfig) -> str | None:
     Raises UsageError that names the file or the variable, never what is in it.
     """
     if server.token is not None:
-        return _checked(server.token, TOKEN_VARIABLE)
-    if server.token_file is None:
+        source, token = TOKEN_VARIABLE, server.token
+    elif server.token_file is not None:
+        source = f"[server] token_file {server.token_file}"
+        try:
+            with server.token_file.open("rb") as file:
+                # Of the opened file: by name, another one could be checked than is read.
+                expect_private(os.fstat(file.fileno()), source, server.token_file)
+                token = file.read(MAX_TOKEN + 1).decode("latin-1")
+        except OSError as error:
+            raise UsageError(f"{source}: cannot be read: {error.strerror}") from error
+    else:
         return None
-    source = f"[server] token_file {server.token_file}"
-    try:
-        with server.token_file.open("rb") as file:
-            # Of the opened file: by name, another one could be checked than is read.
-            expect_private(os.fstat(file.fileno()), source, server.token_file)
-            token = file.read(MAX_TOKEN + 1)
-    except OSError as error:
-        raise UsageError(f"{source}: cannot be read: {error.strerror}") from error
-    return _checked(token.decode("latin-1"), source)
-
-
-def _checked(token: str, source: str) -> str:
     token = token.strip()
     # Anything else could not go into a header, or would change what the header says.
     if not re.fullmatch(rf"[\x21-\x7e]{{1,{MAX_TOKEN}}}", token):
         raise UsageError(f"{source}: holds no token: one line of visible ASCII without spaces")
     return token
+
+
+def _pieces(text: str, size: int) -> set[str]:
+    return {text[i : i + size] for i in range(len(text) - size + 1)}

@@ -1,7 +1,7 @@
 """Connections on which one deadline holds for a whole request, and where they may lead.
 
-As requests and urllib3 have it, a time-out holds for each read anew: a server that drips its bytes
-would hold a request for ever.
+As urllib3 has it, a time-out holds for each read anew: a server that drips its bytes would hold a
+request for ever.
 """
 
 import http.client
@@ -11,9 +11,6 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.response import HTTPResponse
 from urllib3.util.connection import create_connection
@@ -26,10 +23,8 @@ TLS_RECORD = 16_384  # bytes; so much is sent within one time-out of an encrypte
 class _TimedResponse(http.client.HTTPResponse):
     """Before each read from the socket, ``time_left`` gives it its time-out in seconds."""
 
-    def __init__(
-        self, time_left: Callable[[], float], sock: socket.socket, *args: Any, **kwargs: Any
-    ) -> None:
-        super().__init__(sock, *args, **kwargs)
+    def __init__(self, time_left: Callable[[], float], sock: socket.socket, **kwargs: Any) -> None:
+        super().__init__(sock, **kwargs)
         stream = self.fp.raw
         read = stream.readinto
 
@@ -46,15 +41,15 @@ class _TimedResponse(http.client.HTTPResponse):
             super().begin()
 
 
-class _TimedConnection(HTTPConnection):
+class TimedConnection(HTTPConnection):
     """A connection whose ``timeout``, set by urllib3 for each request, is the time for all of it.
 
-    ``allowed_hosts``: None for our own server, which may have any address.
+    ``allowed_hosts``: those that may have a private address; None: all may, for our own server.
+    Only what is idempotent can be sent: on a connection that was closed meanwhile it is sent again.
     """
 
     def __init__(self, allowed_hosts: Collection[str] | None, *args: Any, **kwargs: Any) -> None:
         self._allowed_hosts = allowed_hosts
-        self._answered_before = False
         super().__init__(*args, **kwargs)
         self.response_class = partial(  # type: ignore[assignment]
             _TimedResponse, lambda: self.timeout
@@ -74,7 +69,7 @@ class _TimedConnection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         self._answered_before = False
-        problem: OSError = OSError("the host has no address")
+        problem = OSError("the host has no address")
         # The look-up itself cannot be interrupted: the resolver's own limits hold for it.
         addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         for tried, (*_, address) in enumerate(addresses):
@@ -94,13 +89,12 @@ class _TimedConnection(HTTPConnection):
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         self._send_again = partial(super().request, *args, **kwargs)
-        super().request(*args, **kwargs)
+        self._send_again()
 
     def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
         for start in range(0, len(data), TLS_RECORD):
-            self.sock.settimeout(self.timeout)
+            if self.sock is not None:
+                self.sock.settimeout(self.timeout)
             super().send(data[start : start + TLS_RECORD])
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]
@@ -117,35 +111,5 @@ class _TimedConnection(HTTPConnection):
         return response
 
 
-class _TimedTlsConnection(_TimedConnection, HTTPSConnection):
-    pass
-
-
-class TimedAdapter(HTTPAdapter):
-    """Requests' transport over such connections, which are kept open between requests.
-
-    ``allowed_hosts``: that may have a private address; None: all may. Only what is idempotent can
-    be sent: on a connection that was closed meanwhile it is sent again.
-    """
-
-    def __init__(self, allowed_hosts: Collection[str] | None) -> None:
-        super().__init__()
-        self._allowed_hosts = allowed_hosts
-
-    def get_connection_with_tls_context(
-        self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
-    ) -> HTTPConnectionPool:
-        """The pool of connections to the request's host."""
-        pool = super().get_connection_with_tls_context(request, *args, **kwargs)
-        assert isinstance(pool, HTTPConnectionPool)
-        kind = _TimedTlsConnection if pool.scheme == "https" else _TimedConnection
-        pool.ConnectionCls = partial(kind, self._allowed_hosts)  # type: ignore[assignment]
-        return pool
-
-    def build_response(
-        self, req: requests.PreparedRequest, resp: BaseHTTPResponse
-    ) -> requests.Response:
-        """The raw answer alone. Cookies are not kept, and odd ones would print a traceback."""
-        response = requests.Response()
-        response.raw = resp
-        return response
+class TimedTlsConnection(TimedConnection, HTTPSConnection):
+    """The same inside TLS."""

@@ -13,7 +13,7 @@ MAX_URL = 8_000
 MAX_QUOTED = 200
 USUAL_PORTS = {"http": 80, "https": 443}
 GLOBAL_UNICAST = IPv6Network("2000::/3")
-NAT64 = IPv6Network("64:ff9b::/96")
+NAT64 = IPv6Network("64:ff9b::/96")  # how a network that has IPv6 alone reaches IPv4
 
 
 def resolve_image_url(
@@ -22,20 +22,16 @@ def resolve_image_url(
     """Give the whole URL, and whether it leads to the very origin that named it.
 
     ``answered_by``: the URL that named it. ``allowed_hosts``: ``host`` (at the usual port) or
-    ``host:port``. Raises ImageLost where it leads to neither; that keeps a server from making us
+    ``host:port``. Raises ImageLost if it leads to neither; that keeps a server from making us
     ask file:, cloud metadata or the neighbours inside our network.
     """
-    if len(image_url) > MAX_URL:
-        raise _refused("is too long")
     try:
         # By the parser that the request goes through: two may read one URL differently.
-        url = parse_url(urljoin(answered_by, image_url))
-    except ValueError as error:
-        raise _refused("is no URL") from error
-    if url.scheme not in USUAL_PORTS:
-        raise _refused("is not http:// or https://")
-    if url.auth:
-        raise _refused("holds a user or a password")
+        url = parse_url(urljoin(answered_by, image_url)) if len(image_url) <= MAX_URL else Url()
+    except ValueError:
+        url = Url()
+    if url.scheme not in USUAL_PORTS or url.auth:
+        raise _refused("is no http:// or https:// URL, too long, or holds a user")
     origin = _origin(url)
     ours = origin == _origin(parse_url(answered_by))
     scheme, host, port = origin
@@ -55,10 +51,11 @@ def expect_public(address: str, port: int, allowed_hosts: Collection[str]) -> No
     to be among ``allowed_hosts`` itself, also as a network (``10.1.0.0/16``): whoever owns an
     allowed name could otherwise lead us to cloud metadata or the neighbours.
     """
-    ip = ip_address(address.partition("%")[0])
-    if isinstance(ip, IPv6Address):
-        ip = _inner_address(ip)
-    inside = isinstance(ip, IPv6Address) and ip not in GLOBAL_UNICAST
+    ip: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
+    if ip in NAT64:
+        ip = IPv4Address(int(ip) & 0xFFFFFFFF)
+    # Other ways to write an IPv4 address as an IPv6 one lead to no public host.
+    inside = isinstance(ip, IPv6Address) and (ip not in GLOBAL_UNICAST or ip.sixtofour)
     if ip.is_global and not ip.is_multicast and not inside:
         return
     for name in allowed_hosts:
@@ -68,13 +65,6 @@ def expect_public(address: str, port: int, allowed_hosts: Collection[str]) -> No
     raise _refused(
         f"leads to the private address {ip}, which is not among [server] allowed_hosts itself"
     )
-
-
-def _inner_address(ip: IPv6Address) -> IPv4Address | IPv6Address:
-    """The IPv4 address that is reached through an IPv6 one (mapped, NAT64, 6to4), else itself."""
-    if ip in NAT64:
-        return IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour or ip
 
 
 def _origin(url: Url) -> tuple[str, str, int]:

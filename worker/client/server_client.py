@@ -1,13 +1,27 @@
-"""The worker's side of the HTTP contract: pull an image, pull the threshold, post a result."""
+"""The worker's side of the contract: pull an image, pull the threshold, post a result."""
 
 import json
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
-from worker.client.answers import MAX_TEXT, check_threshold, idempotency_key, threshold_in
-from worker.client.images import Images, PulledImage
-from worker.client.transport import Transport
+from worker.client.answers import (
+    MAX_TEXT,
+    Offer,
+    PulledImage,
+    check_threshold,
+    clean_file_name,
+    decode_base64,
+    idempotency_key,
+    json_object,
+    read_offer,
+    sha256,
+    threshold_in,
+)
+from worker.client.image_url import resolve_image_url
+from worker.client.transport import Answer, Transport
 from worker.config import ServerConfig
 from worker.errors import ImageLost, RetryLater
 
@@ -16,6 +30,7 @@ logger = logging.getLogger(__name__)
 REFUSED_FOR_GOOD = {400, 410, 413, 415, 422}
 KNOWS_NO_OPTIONS = {400, 405, 406, 501}
 TEXT = "application/json, text/plain"
+MAX_WRONG_TYPES = 3  # in a row behind one URL: a proxy's page may pass, a dead link does not
 
 
 class ServerClient:
@@ -27,15 +42,19 @@ class ServerClient:
 
     def __init__(self, server: ServerConfig, worker_id: str) -> None:
         self._server = server
+        self._transport = Transport(server, worker_id)
         self._fallback_told = False
         self._etag: str | None = None
-        self._transport = Transport(server, worker_id)
-        self._images = Images(server, self._transport)
+        self._wrong_types: Counter[str] = Counter()
+        # What downloads the images whose image_url was at fault, by task: a server that gives each
+        # image away once would not offer them a second time.
+        self._unfinished: dict[str, Callable[[], PulledImage]] = {}
 
     def close(self) -> None:
         """Close the connections that are kept open between requests."""
         self._transport.close()
-        self._images.close()
+        if left := len(self._unfinished):
+            logger.warning("%d images behind an image_url must be offered again", left)
 
     def stored(self, image: PulledImage) -> None:
         """Say that the record of an image is on disk: its ETag goes with the pulls from now on."""
@@ -54,12 +73,16 @@ class ServerClient:
         with self._transport.request("GET", url, headers) as answer:
             if answer.status not in (204, 304):
                 answer.expect_ok("image", "image_path")
-                return self._images.in_answer(answer)
-        return self._images.unfinished()
+                return self._image_in(answer)
+        for task in list(self._unfinished):
+            if image := self._unfinished.pop(task, None):  # unless another thread took it
+                return self._finish(task, image)
+        return None
 
     def image_of(self, document: Mapping[str, Any]) -> PulledImage:
         """The image that an offer in JSON holds, or names by its URL; as `pull_image`."""
-        return self._images.in_document(document)
+        offer = read_offer({}, document, self._transport.hide)
+        return self._image(offer, b"", partial(self._content, document))
 
     def pull_threshold(self) -> float:
         """Ask for the threshold in force, 0..1; when the server has none (404), the fallback.
@@ -68,16 +91,12 @@ class ServerClient:
         number from 0 to 1 is a fault of the server as well.
         """
         path, fallback = self._server.threshold_path, self._server.fallback_threshold
-        url = self._server.url + path
-        with self._transport.request("GET", url, {"Accept": TEXT}) as answer:
+        with self._transport.request("GET", self._server.url + path, {"Accept": TEXT}) as answer:
             if answer.status == 404:
                 if not self._fallback_told:
                     self._fallback_told = True
-                    logger.warning(
-                        "the server has no %s: [server] fallback_threshold = %g applies",
-                        path,
-                        fallback,
-                    )
+                    text = "the server has no %s: [server] fallback_threshold = %g applies"
+                    logger.warning(text, path, fallback)
                 return fallback
             answer.expect_ok("threshold", "threshold_path")
             said = threshold_in(answer.read(MAX_TEXT))
@@ -121,3 +140,93 @@ class ServerClient:
                 answer.expect_ok("OPTIONS", key)
             allowed = answer.headers.get("Allow", "").upper()
         return frozenset(allowed.replace(",", " ").split()) or None
+
+    def _image_in(self, answer: Answer) -> PulledImage:
+        is_json, limit = answer.content_type == "application/json", self._server.max_image_bytes
+        if is_json:
+            limit = limit * 4 // 3 + MAX_TEXT  # base64 makes four bytes of three
+        else:
+            answer.expect_image()
+        offer = read_offer(answer.headers, {}, self._transport.hide)
+        # What nothing else names, its bytes do: then they are read, even if they are too many.
+        body = b"" if answer.declared > limit and offer.task_id else answer.read(limit)
+        try:
+            _expect_size(max(answer.declared, len(body)), limit)
+            document = json_object(body) if is_json else {}
+        except ImageLost as problem:
+            return self._image(offer, body[:limit], lambda: b"" if is_json else body, problem)
+        if not is_json:
+            return self._image(offer, body, lambda: body)
+        offer = read_offer(answer.headers, document, self._transport.hide)
+        image = partial(self._image, offer, body, partial(self._content, document))
+        return self._finish(offer.task_id or sha256(body), image)
+
+    def _finish(self, task: str, image: Callable[[], PulledImage]) -> PulledImage:
+        """The image; when its image_url is at fault, it is kept and tried again later."""
+        self._unfinished.pop(task, None)  # an older offer of the same
+        try:
+            return image()
+        except RetryLater:
+            self._unfinished[task] = image
+            raise
+
+    def _image(
+        self,
+        offer: Offer,
+        body: bytes,
+        read: Callable[[], bytes],
+        problem: ImageLost | None = None,
+    ) -> PulledImage:
+        """``body`` names the image if neither the server nor the image's bytes do."""
+        content, threshold, limit = b"", None, self._server.max_image_bytes
+        try:
+            content = read()
+            _expect_size(len(content), limit)
+            if offer.threshold is not None:
+                threshold = check_threshold(offer.threshold, self._transport.hide)
+        except ImageLost as lost:
+            problem = problem or lost
+        digest = sha256(content[:limit]) if content else None
+        task_id = offer.task_id or digest or sha256(body)
+        name = offer.file_name or clean_file_name(task_id) or "image"
+        if problem:
+            content, threshold = b"", None
+        return PulledImage(
+            task_id, name, content, threshold, offer.lease_id, offer.etag, problem, digest
+        )
+
+    def _content(self, document: Mapping[str, Any]) -> bytes:
+        if isinstance(image := document.get("image"), str):
+            return decode_base64(image)
+        if isinstance(url := document.get("image_url"), str):
+            return self._download(url)
+        raise ImageLost("missing_key", "its JSON has neither image nor image_url as text")
+
+    def _download(self, image_url: str) -> bytes:
+        server = self._server
+        url, ours = resolve_image_url(
+            image_url, server.url + server.image_path, server.allowed_hosts
+        )
+        with self._transport.request("GET", url, {"Accept": "image/*"}, ours=ours) as answer:
+            dead = not answer.may_pass and not (ours and answer.status in (401, 403))
+            if answer.status == 200 and not answer.is_image:
+                self._wrong_types[url] += 1
+                dead = self._wrong_types[url] >= MAX_WRONG_TYPES
+            if dead or answer.is_image:
+                del self._wrong_types[url]
+            if dead:
+                # Asked for again and again, one dead link would hold up all other images.
+                kind = answer.quote(answer.content_type)
+                text = f"its image_url answered with status {answer.status} and type {kind}"
+                raise ImageLost("dead_url", text)
+            answer.expect_ok("image_url", "url")
+            answer.expect_image()
+            _expect_size(answer.declared or 1, server.max_image_bytes)
+            return answer.read(server.max_image_bytes)
+
+
+def _expect_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise ImageLost("too_large", "it is larger than [server] max_image_bytes allows")
+    if size == 0:
+        raise ImageLost("empty", "it has no bytes")

@@ -1,26 +1,25 @@
 """One request, which keeps one deadline, and its answer, whose body is bounded.
 
-A requests session bounds neither, and reads the whole body of a redirect, however large, before it
-hands it over. It also takes passwords, proxies and certificate authorities from the environment,
-and keeps cookies. So the requests' transport adapter is used without one: a token must not pass
-through a host that worker.ini does not name.
+This is urllib3 without a session around it, which would bound neither, take passwords, proxies and
+certificate authorities from the environment, and keep cookies: a token must not pass through a host
+that worker.ini does not name.
 """
 
 import logging
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from functools import partial
+from typing import Any
 
-import requests
-import urllib3
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3.util import Timeout, parse_url
+import certifi
+from urllib3 import BaseHTTPResponse, PoolManager
+from urllib3.util import Retry, Timeout, parse_url
 
 from worker import __version__
-from worker.client.answers import MAX_QUOTED, MAX_TEXT, parse_retry_after
+from worker.client.answers import MAX_QUOTED, MAX_TEXT
 from worker.client.bearer_token import BearerToken
-from worker.client.connection import TimedAdapter
+from worker.client.connection import TimedConnection, TimedTlsConnection
 from worker.config import ServerConfig
 from worker.errors import (
     RetryLater,
@@ -32,9 +31,15 @@ from worker.errors import (
 )
 from worker.files import expect_private
 
-Headers = Mapping[str, str]
-
 CHUNK = 65_536
+
+# What object stores and frameworks call an image when nobody told them its type.
+UNTYPED = {
+    *("application/octet-stream", "application/x-octet-stream", "application/octetstream"),
+    *("binary/octet-stream", "application/binary", "application/x-binary"),
+    *("application/x-download", "application/download", "application/force-download"),
+}
+KEPT_OPEN = 10  # connections to one host
 
 FOR_ANYONE = {"User-Agent": f"emotion-worker/{__version__}", "Accept-Encoding": "gzip, deflate"}
 
@@ -49,17 +54,15 @@ class Answer:
     decompression; 0: not said.
     """
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, hide: Callable[[str], str]) -> None:
+    def __init__(self, response: BaseHTTPResponse, hide: Callable[[str], str]) -> None:
         self._response = response
         self._hide = hide
         self.status = response.status
-        self.headers: Headers = response.headers
+        self.headers: Mapping[str, str] = response.headers
         self.declared = response.length_remaining or 0
-
-    @property
-    def content_type(self) -> str:
-        """The media type in lower case, without parameters; "" if none is given."""
-        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        # The media type in lower case, without parameters; "" if none is given.
+        self.content_type = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        self.is_image = self.content_type.startswith("image/") or self.content_type in UNTYPED
 
     @property
     def may_pass(self) -> bool:
@@ -73,11 +76,7 @@ class Answer:
         """
         body = bytearray()
         with _blamed_on_the_server(RetryLater, "the answer broke off"):
-            while len(body) <= limit:
-                size = min(CHUNK, limit + 1 - len(body))
-                chunk = self._response.read(size, decode_content=True)
-                if not chunk:
-                    break
+            while chunk := self._response.read(min(CHUNK, limit + 1 - len(body)), True):
                 body += chunk
         return bytes(body)
 
@@ -91,13 +90,21 @@ class Answer:
         message = f"{what}: the server answered with status {self.status}{self.reason()}"
         if self.may_pass:
             kind = ServerBusy if self.status in (429, 503) else RetryLater
-            raise kind(message, wait=parse_retry_after(self.headers.get("Retry-After")))
+            raise kind(message, wait=self._retry_after())
         if self.status < 400:
             location = self.quote(self.headers.get("Location", ""))
             message, key = f"{message}, a redirect to {location} that is not followed", "url"
         elif self.status in (401, 403):
             key = "token_file"
         raise ServerRefuses(f"{message}; look at [server] {key}", status=self.status)
+
+    def expect_image(self) -> None:
+        """Raise RetryLater for a content type that is none of an image."""
+        if not self.is_image:
+            kind = self.quote(self.content_type or "of no type")
+            raise RetryLater(
+                f"image: the answer is {kind} and no image: a proxy's page? look at [server] url"
+            )
 
     def reason(self) -> str:
         """What the answer says about its status, for the end of a message; "" if nothing."""
@@ -111,6 +118,11 @@ class Answer:
         """The server's words for a message of ours."""
         return repr(self._hide(text[:MAX_TEXT])[:MAX_QUOTED])
 
+    def _retry_after(self) -> float | None:
+        with suppress(Exception):  # nor is a date that cannot be read a reason to fail
+            return Retry().get_retry_after(self._response)
+        return None
+
 
 class Transport:
     """Sends requests, each within ``server.timeout`` from connecting to the last byte read.
@@ -122,23 +134,27 @@ class Transport:
     """
 
     def __init__(self, server: ServerConfig, worker_id: str) -> None:
-        self._timeout = server.timeout
+        self._server = server
         self._worker_id = worker_id
         self._token = BearerToken(server)
-        self._authorities = str(server.ca_file or DEFAULT_CA_BUNDLE_PATH)
-        self._certificate = str(server.client_cert) if server.client_cert else None
-        _check_files(self._authorities, server.client_cert)
-        try:
-            parse_url(server.url)
-        except ValueError as error:
-            raise UsageError(f"[server] url = {server.url}: {error}") from error
-        self._to_our_server = TimedAdapter(None)
-        self._to_others = TimedAdapter(server.allowed_hosts)
         self.hide = self._token.hide
+        authorities = server.ca_file or certifi.where()
+        _check(server, authorities)
+        trust: dict[str, Any] = {"ca_certs": str(authorities), "cert_reqs": "CERT_REQUIRED"}
+        self._to_others = PoolManager(maxsize=KEPT_OPEN, **trust)
+        if server.client_cert:
+            # Its key is in the same file. If no password were given, one would be asked for.
+            trust |= {"cert_file": str(server.client_cert), "key_password": ""}
+        self._to_our_server = PoolManager(maxsize=KEPT_OPEN, **trust)
 
     @contextmanager
     def request(
-        self, method: str, url: str, headers: Headers, body: bytes | None = None, ours: bool = True
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        ours: bool = True,
     ) -> Iterator[Answer]:
         """Send one request; no redirect is followed. Only an idempotent one: it may be sent twice.
 
@@ -146,22 +162,26 @@ class Transport:
         address. Raises ServerUnreachable when no answer comes, ImageLost when a host of others has
         an address that is refused.
         """
-        adapter, certificate, names = self._to_others, None, {}
         if ours:
-            adapter, names = self._to_our_server, {"X-Worker-Id": self._worker_id}
-            names |= self._token.headers()
-            if self._certificate:
-                # Its key is in the same file. If none were named, a password would be asked for.
-                certificate = (self._certificate, self._certificate)
-        with _blamed_on_the_server(ServerUnreachable, _origin(url)):
-            request = requests.Request(method, url, FOR_ANYONE | names | dict(headers), data=body)
-            response: urllib3.BaseHTTPResponse = adapter.send(
-                request.prepare(),
-                stream=True,
-                timeout=Timeout(total=self._timeout),  # type: ignore[arg-type]
-                verify=self._authorities,
-                cert=certificate,
-            ).raw
+            pools, allowed_hosts = self._to_our_server, None
+            headers = {"X-Worker-Id": self._worker_id, **self._token.headers(), **headers}
+        else:
+            pools, allowed_hosts = self._to_others, self._server.allowed_hosts
+        target = parse_url(url)
+        with _blamed_on_the_server(ServerUnreachable, f"{target.scheme}://{target.netloc}"):
+            pool = pools.connection_from_url(url)
+            kind = TimedTlsConnection if target.scheme == "https" else TimedConnection
+            pool.ConnectionCls = partial(kind, allowed_hosts)  # type: ignore[assignment]
+            response = pool.urlopen(
+                method,
+                target.request_uri,
+                body,
+                {**FOR_ANYONE, **headers},
+                retries=False,
+                redirect=False,
+                timeout=Timeout(total=self._server.timeout),
+                preload_content=False,
+            )
         answer = Answer(response, self.hide)
         if ours and answer.status in (401, 403):
             self._token.read_again()
@@ -176,13 +196,13 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections that are kept open."""
-        self._to_our_server.close()
-        self._to_others.close()
+        self._to_our_server.clear()
+        self._to_others.clear()
 
 
 @contextmanager
 def _blamed_on_the_server(kind: type[RetryLater], what: str) -> Iterator[None]:
-    """Whatever goes wrong in requests, urllib3 or the standard library is the server's fault."""
+    """Whatever goes wrong in urllib3 or the standard library is the server's fault."""
     try:
         yield
     except WorkerError:
@@ -191,27 +211,20 @@ def _blamed_on_the_server(kind: type[RetryLater], what: str) -> Iterator[None]:
         raise kind(f"{what}: {_why(error)}") from error
 
 
-def _check_files(authorities: str, certificate: Path | None) -> None:
+def _check(server: ServerConfig, authorities: object) -> None:
+    """Raise UsageError, which names the key, for a URL or a file that cannot be used."""
+    certificate = server.client_cert
     try:
-        context = ssl.create_default_context(cafile=authorities)
-    except OSError as error:
-        raise UsageError(f"[server] ca_file: cannot use {authorities}: {error}") from error
-    if certificate is None:
-        return
-    source = f"[server] client_cert {certificate}"
-    try:
-        expect_private(certificate.stat(), source, certificate)
-        context.load_cert_chain(certificate, password="")
-    except OSError as error:
-        why = f"cannot be read: {error.strerror}"
-        if isinstance(error, ssl.SSLError):  # its words would explain nothing
-            why = "must hold a certificate and its key, unencrypted PEM"
-        raise UsageError(f"{source}: {why}") from error
-
-
-def _origin(url: str) -> str:
-    parts = parse_url(url)
-    return f"{parts.scheme}://{parts.netloc}"
+        key = f"url = {server.url}"
+        parse_url(server.url)
+        key = f"ca_file {authorities}"
+        context = ssl.create_default_context(cafile=str(authorities))
+        if certificate:
+            key = f"client_cert {certificate}, a certificate and its key, unencrypted PEM"
+            expect_private(certificate.stat(), f"[server] {key}", certificate)
+            context.load_cert_chain(certificate, password="")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"[server] {key}: {error}") from error
 
 
 def _why(error: BaseException) -> str:
@@ -220,8 +233,6 @@ def _why(error: BaseException) -> str:
         error = error.__context__
     if isinstance(error, TimeoutError):
         return "it took too long; [server] timeout says how long is allowed"
-    if isinstance(error, urllib3.exceptions.SSLError):  # a certificate of ours with a password
-        return f"TLS: {error}; look at [server] client_cert"
     if isinstance(error, ssl.SSLError):
         cause = getattr(error, "verify_message", None) or error.reason or "broken off"
         return f"TLS: {cause}; look at [server] url, ca_file and client_cert"

@@ -56,11 +56,11 @@ def run(options: argparse.Namespace) -> int:
 
 def new_queue(options: argparse.Namespace) -> "ImageQueue":
     """In Redis if --queue names one, else in memory."""
+    wanted = {"threshold": options.threshold, "lease_seconds": options.lease}
     if options.queue:
         from worker.demo_server.redis_queue import RedisQueue
 
-        return RedisQueue(options.queue, threshold=options.threshold, lease_seconds=options.lease)
-    from worker.demo_server.image_queue import DEFAULT_THRESHOLD, MemoryQueue
+        return RedisQueue(options.queue, **wanted)
+    from worker.demo_server.image_queue import MemoryQueue
 
-    start = DEFAULT_THRESHOLD if options.threshold is None else options.threshold
-    return MemoryQueue(threshold=start, lease_seconds=options.lease)
+    return MemoryQueue(**wanted)

@@ -9,8 +9,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 from uuid import uuid4
@@ -26,8 +25,8 @@ class QueuedImage:
     task_id: str
     file_name: str
     content_type: str
-    content: bytes
     threshold: float | None
+    content: bytes
 
 
 class ImageQueue(ABC):
@@ -45,7 +44,7 @@ class ImageQueue(ABC):
         """Put an image of media type ``kind`` at the end of the line; returns its task id."""
         # Printable and short: it must fit into a header.
         name = "".join(filter(str.isprintable, name))[-255:] or "image"
-        image = QueuedImage(str(uuid4()), name, kind, content, threshold)
+        image = QueuedImage(str(uuid4()), name, kind, threshold, content)
         self.put(image)
         return image.task_id
 
@@ -54,15 +53,14 @@ class ImageQueue(ABC):
         """Put an image with a task id of its own at the end of the line."""
 
     @abstractmethod
-    def lease(self, known: Collection[str] = ()) -> QueuedImage | None:
-        """Hand out the next image whose task id is not in ``known``; None if none waits."""
+    def lease(self) -> QueuedImage | None:
+        """Hand out the next image; None if none waits."""
 
     @abstractmethod
-    def finish(self, task_id: str, record: str) -> bool:
+    def finish(self, task_id: str, record: str) -> bool | None:
         """Keep a task's record (JSON text) and forget the image, whoever holds its lease.
 
-        Returns False, and keeps nothing, if the task has a record already. Raises KeyError for
-        a task that never was in this queue.
+        False: it has a record already. None: it never was in this queue. Neither keeps anything.
         """
 
     @abstractmethod
@@ -77,43 +75,44 @@ class ImageQueue(ABC):
 class MemoryQueue(ImageQueue):
     """A queue that ends with the process.
 
-    ``threshold``: 0..1. ``lease_seconds`` is how long a worker has for one image, by ``clock``
-    (seconds that never run back).
+    ``threshold``: 0..1; None: DEFAULT_THRESHOLD. ``lease_seconds`` is how long a worker has for
+    one image, by ``clock`` (seconds that never run back).
     """
 
     def __init__(
         self,
-        threshold: float = DEFAULT_THRESHOLD,
+        threshold: float | None = None,
         lease_seconds: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.threshold = threshold
+        self.threshold = DEFAULT_THRESHOLD if threshold is None else threshold
         self._lease_seconds = lease_seconds
         self._clock = clock
         self._lock = Lock()
         # Each with the time from which it may be handed out, the next in line first.
-        self._open: OrderedDict[str, tuple[QueuedImage, float]] = OrderedDict()
+        self._open: dict[str, tuple[float, QueuedImage]] = {}
         self._records: dict[str, str] = {}
 
     def put(self, image: QueuedImage) -> None:
         with self._lock:
-            self._open[image.task_id] = (image, self._clock())
+            self._open[image.task_id] = (self._clock(), image)
 
-    def lease(self, known: Collection[str] = ()) -> QueuedImage | None:
+    def lease(self) -> QueuedImage | None:
         with self._lock:
             now = self._clock()
-            for task_id, (image, free_from) in self._open.items():
-                if free_from <= now and task_id not in known:
-                    self._open[task_id] = (image, now + self._lease_seconds)
-                    self._open.move_to_end(task_id)
+            for task_id, (free_from, image) in self._open.items():
+                if free_from <= now:
+                    del self._open[task_id]  # it goes to the end of the line
+                    self._open[task_id] = (now + self._lease_seconds, image)
                     return image
         return None
 
-    def finish(self, task_id: str, record: str) -> bool:
+    def finish(self, task_id: str, record: str) -> bool | None:
         with self._lock:
             if task_id in self._records:
                 return False
-            del self._open[task_id]
+            if self._open.pop(task_id, None) is None:
+                return None
             self._records[task_id] = record
         return True
 
@@ -123,6 +122,6 @@ class MemoryQueue(ImageQueue):
 
     def counts(self) -> dict[str, int]:
         with self._lock:
-            leased = sum(free_from > self._clock() for _, free_from in self._open.values())
-            waiting = len(self._open) - leased
-            return {"waiting": waiting, "leased": leased, "done": len(self._records)}
+            leased = sum(free_from > self._clock() for free_from, _ in self._open.values())
+            waiting, done = len(self._open) - leased, len(self._records)
+        return {"waiting": waiting, "leased": leased, "done": done}

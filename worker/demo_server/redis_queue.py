@@ -2,16 +2,16 @@
 
     emotion:line          a sorted set: task ids by the time (microseconds) from which each may be
                           handed out; what is under lease stands in the future
-    emotion:image:<task>  a hash: the image; gone once it is done
-    emotion:records       a hash: task id to record
-    emotion:done          a list: task ids in the order in which their records came
+    emotion:image:<task>  name, type and threshold in a line of JSON, then the image's bytes
+    emotion:results       a list: the records in the order in which they came
+    emotion:finished      a set: the task ids of these records
     emotion:threshold     the one in force
 
 Each change of several keys is one script, so a server may be killed at any moment. Scripts write
 first what takes memory: a full Redis then refuses all of it.
 """
 
-from collections.abc import Collection
+import json
 from typing import Any
 
 from redis import Redis
@@ -24,49 +24,38 @@ TIMEOUT = 10.0  # seconds, for one command
 LINE = "emotion:line"
 
 KEYS = f"""
-local line, images, records = "{LINE}", "emotion:image:", "emotion:records"
-local done, threshold = "emotion:done", "emotion:threshold"
+local line, image = "{LINE}", "emotion:image:"
+local results, finished = "emotion:results", "emotion:finished"
 local time = redis.call("TIME")
 local now = time[1] * 1000000 + time[2]
 """
 PUT = """
-local task, name, type, content, own = unpack(ARGV)
-redis.call("HSET", images .. task, "name", name, "type", type, "content", content, "own", own)
-redis.call("ZADD", line, now, task)
+redis.call("SET", image .. ARGV[1], ARGV[2])
+redis.call("ZADD", line, now, ARGV[1])
 """
 LEASE = """
-local known = {}
-for i = 2, #ARGV do known[ARGV[i]] = true end
-for _, task in ipairs(redis.call("ZRANGEBYSCORE", line, "-inf", now, "LIMIT", 0, #ARGV)) do
-  if not known[task] then
-    redis.call("ZADD", line, now + ARGV[1], task)
-    return {task, unpack(redis.call("HMGET", images .. task, "name", "type", "content", "own"))}
-  end
-end
+local task = redis.call("ZRANGEBYSCORE", line, "-inf", now, "LIMIT", 0, 1)[1]
+if not task then return nil end
+redis.call("ZADD", line, now + ARGV[1], task)
+return {task, redis.call("GET", image .. task)}
 """
 FINISH = """
 local task, record = unpack(ARGV)
-if redis.call("HEXISTS", records, task) == 1 then return 0 end
-if redis.call("EXISTS", images .. task) == 0 then return -1 end
-redis.call("HSET", records, task, record)
-redis.call("RPUSH", done, task)
+if redis.call("SISMEMBER", finished, task) == 1 then return 0 end
+if redis.call("EXISTS", image .. task) == 0 then return nil end
+redis.call("RPUSH", results, record)
+redis.call("SADD", finished, task)
 redis.call("ZREM", line, task)
-redis.call("DEL", images .. task)
+redis.call("DEL", image .. task)
 return 1
 """
-RECORDS = """
-local all = {}
-for i, task in ipairs(redis.call("LRANGE", done, 0, -1)) do
-  all[i] = redis.call("HGET", records, task)
-end
-return all
-"""
+RECORDS = 'return redis.call("LRANGE", results, 0, -1)'
 COUNTS = """
 local open, waiting = redis.call("ZCARD", line), redis.call("ZCOUNT", line, "-inf", now)
-return {waiting, open - waiting, redis.call("LLEN", done)}
+return {waiting, open - waiting, redis.call("LLEN", results)}
 """
-GET_THRESHOLD = 'return redis.call("GET", threshold)'
-SET_THRESHOLD = 'redis.call("SET", threshold, ARGV[1])'
+GET_THRESHOLD = 'return redis.call("GET", "emotion:threshold")'
+SET_THRESHOLD = 'redis.call("SET", "emotion:threshold", ARGV[1])'
 
 
 class RedisQueue(ImageQueue):
@@ -88,9 +77,7 @@ class RedisQueue(ImageQueue):
             )
         except ValueError as error:
             raise UsageError(f"--queue: {error}") from error
-        where = self._redis.get_connection_kwargs()
-        self.address = where.get("path") or f"{where.get('host')}:{where.get('port', 6379)}"
-        self._lease = round(lease_seconds * 1_000_000)
+        self._lease_time = round(lease_seconds * 1_000_000)
         try:
             self.counts()
             if threshold is not None:
@@ -107,22 +94,19 @@ class RedisQueue(ImageQueue):
         self._run(SET_THRESHOLD, threshold)
 
     def put(self, image: QueuedImage) -> None:
-        own = "" if image.threshold is None else image.threshold
-        self._run(PUT, image.task_id, image.file_name, image.content_type, image.content, own)
+        described = json.dumps([image.file_name, image.content_type, image.threshold])
+        self._run(PUT, image.task_id, described.encode() + b"\n" + image.content)
 
-    def lease(self, known: Collection[str] = ()) -> QueuedImage | None:
-        found = self._run(LEASE, self._lease, *known)
-        if not found:
+    def lease(self) -> QueuedImage | None:
+        if (found := self._run(LEASE, self._lease_time)) is None:
             return None
-        task_id, name, kind, content, own = found
-        threshold = float(own) if own else None
-        return QueuedImage(task_id.decode(), name.decode(), kind.decode(), content, threshold)
+        described, _, content = found[1].partition(b"\n")
+        name, kind, threshold = json.loads(described)
+        return QueuedImage(found[0].decode(), name, kind, threshold, content)
 
-    def finish(self, task_id: str, record: str) -> bool:
+    def finish(self, task_id: str, record: str) -> bool | None:
         stored = self._run(FINISH, task_id, record)
-        if stored < 0:
-            raise KeyError(task_id)
-        return bool(stored)
+        return None if stored is None else bool(stored)
 
     def records(self) -> list[str]:
         return [text.decode() for text in self._run(RECORDS)]
@@ -135,4 +119,4 @@ class RedisQueue(ImageQueue):
         try:
             return self._redis.eval(KEYS + script, 0, *values)
         except RedisError as error:
-            raise RetryLater(f"the queue in Redis at {self.address}: {error}") from error
+            raise RetryLater(f"the queue in Redis: {error}") from error
