@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
-import requests
 
 from tests.demo_server.requests_to_it import (
     JPEG,
