@@ -10,7 +10,7 @@ import logging
 import socket
 from collections.abc import Collection, Iterable
 from ipaddress import ip_address
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
@@ -116,21 +116,22 @@ class WebServer:
             max_request_body_size=MAX_BODY,
             outbuf_high_watermark=MAX_UNSENT,
             log_socket_errors=False,
-            asyncore_use_poll=True,
         )
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        self._thread = Thread(target=self._server.run, name="web", daemon=True)
+        self._ended = Event()
+        self._thread = Thread(target=self._serve, name="web", daemon=True)
+
+    def _serve(self) -> None:
+        while not self._ended.is_set():
+            wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.trigger.pull_trigger(self._end)
+        self._server.trigger.pull_trigger(self._ended.set)  # called in the server's thread
         self._thread.join()
-
-    def _end(self) -> None:
-        """In the server's own thread, which ends when nothing is left to serve."""
         for channel in list(self._server.active_channels.values()):
             channel.handle_close()  # wakes a thread that waits for a slow reader
         self._server.task_dispatcher.shutdown()
