@@ -16,7 +16,7 @@ from tests.processes import LIMIT
 from worker.config import PROJECT
 from worker.errors import EXTRAS
 
-# How the packages that we import are called where they are installed from.
+# How the packages that we import are called in the registry.
 CALLED = {"skimage": "scikit-image", "onnx_ir": "onnx-ir", "billiard": "celery"}
 WITHOUT = """
 import sys
@@ -29,7 +29,7 @@ sys.exit(main(sys.argv[1:]))
 def run_without(
     missing: Iterable[str], folder: Path, *words: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command where importing these packages fails, as if they were not installed."""
+    """Run a command in which importing these packages fails, as if they were not installed."""
     script = WITHOUT.format(missing=[*missing])
     return subprocess.run(
         [sys.executable, "-c", script, *words],

@@ -1,7 +1,7 @@
 """How often each emotion is to be expected, and what that does to a network's probabilities.
 
 A network learns from its training faces how often each emotion comes, and leans towards the common
-ones when a face leaves it in doubt. Where that is known to be otherwise, as in posed pictures, each
+ones when a face leaves it in doubt. If that is known to be otherwise, as in posed pictures, each
 probability is multiplied by expected ÷ share in the training faces, and all are renormalised
 (Saerens et al. 2002).
 """
@@ -9,38 +9,36 @@ probability is multiplied by expected ÷ share in the training faces, and all ar
 from collections.abc import Mapping, Sequence
 
 from worker.errors import UsageError
-from worker.hints import did_you_mean, fraction_hint
+from worker.hints import Slip, did_you_mean, number
 from worker.record import EMOTIONS
 
 AS_TRAINED, EVEN = "as trained", "even"
+_fraction = number(float, 0, 1)
 
 
 def parse_expected(text: str) -> dict[str, float] | None:
     """What `[classification] expected` says: a fraction for each emotion that it names; nothing for
     ``even``; None for ``as trained``.
 
-    Raises ValueError, which says what is wrong with the text.
+    Raises Slip, which says what is wrong with the text.
     """
     text = " ".join(text.split())
     if text == AS_TRAINED:
         return None
     expected: dict[str, float] = {}
     for part in [] if text == EVEN else text.split(","):
-        name, _, number = part.strip().partition(" ")
+        name, _, share = part.strip().partition(" ")
         if name not in EMOTIONS or name in expected:
-            raise ValueError(
+            raise Slip(
                 f"must be {AS_TRAINED}, {EVEN}, or emotions with their fractions, such as neutral "
                 f"0.5, happiness 0.2, each once{did_you_mean(name, [*EMOTIONS, EVEN])}"
             )
         try:
-            expected[name] = float(number)
-        except ValueError:
-            raise ValueError(f"{name} needs a number from 0 to 1 after it") from None
-        if not 0 <= expected[name] <= 1:
-            hint = fraction_hint(expected[name])
-            raise ValueError(f"{name} must have a number from 0 to 1{hint}")
+            expected[name] = _fraction(share)
+        except Slip as slip:
+            raise Slip(f"{name} {slip}") from None
     if sum(expected.values()) > 1 + 1e-9:
-        raise ValueError(f"its fractions make {sum(expected.values()):g}, more than 1")
+        raise Slip(f"its fractions make {sum(expected.values()):g}, more than 1")
     return expected
 
 
@@ -51,7 +49,7 @@ def class_weights(
     renormalised. Classes that ``expected`` does not name share the rest evenly.
 
     ``shares``: how often each class was among the training faces. A class that was not among them
-    gets 0: the network cannot know it. Raises UsageError without ``shares``, or where ``expected``
+    gets 0: the network cannot know it. Raises UsageError without ``shares``, or if ``expected``
     names a class that is none of the network's.
     """
     if shares is None:

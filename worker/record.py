@@ -40,7 +40,7 @@ class Face:
 @dataclass(frozen=True)
 class Analysis:
     """What was found in one image; ``elapsed_ms``: from bytes to probabilities. ``expected``: how
-    often emotions were said to be expected, where that changed the probabilities."""
+    often emotions were said to be expected, if that changed the probabilities."""
 
     width: int
     height: int
@@ -69,26 +69,21 @@ def build_record(
     ``threshold``: 0..1; None if the image was lost before one was known. ``task_id``: None for
     an image that no server gave; the record then has no such key.
     """
-    analysis = outcome if isinstance(outcome, Analysis) else None
-    record: Record = {
-        "file_name": file_name,
-        "threshold": threshold,
-        "faces": [],
-    }
-    if analysis is not None and threshold is not None:
-        record["faces"] = [
-            face_entry(number, face, threshold) for number, face in enumerate(analysis.faces, 1)
-        ]
+    record: Record = {"file_name": file_name, "threshold": threshold, "faces": []}
     if isinstance(outcome, ImageLost):
         record["error"] = {"type": outcome.kind, "message": str(outcome)}
+    else:
+        assert threshold is not None
+        faces = enumerate(outcome.faces, 1)
+        record["faces"] = [face_entry(number, face, threshold) for number, face in faces]
     if task_id is not None:
         record["task_id"] = task_id
     record |= {"processed_at": now(), "worker": worker, "network": network}
-    if analysis is not None and analysis.expected is not None:
-        record["expected"] = analysis.expected
-    if analysis is not None:
-        record["image_size"] = [analysis.width, analysis.height]
-        record["elapsed_ms"] = round(analysis.elapsed_ms, 1)
+    if isinstance(outcome, Analysis):
+        if outcome.expected is not None:
+            record["expected"] = outcome.expected
+        record["image_size"] = [outcome.width, outcome.height]
+        record["elapsed_ms"] = round(outcome.elapsed_ms, 1)
     return record
 
 

@@ -15,15 +15,13 @@ NO_ROOM = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errn
 
 
 def open_streams() -> None:
-    """Let no name, and no stream that is missing, end a command with a traceback.
+    """Let no name, and no standard output that is missing, end a command with a traceback.
 
     What a stream's encoding lacks is written as an escape. A closed standard output becomes one
     that refuses what is written, so that no file is opened in its place.
     """
     if sys.stdout is None:
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -30,9 +30,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "w.onnx"
     path.write_bytes(content)
-    with pytest.raises(
-        UsageError, match=r"is not a readable ONNX file|not written by this project"
-    ):
+    with pytest.raises(UsageError, match="was not written by this project"):
         read_weights(path)
 
 
@@ -79,6 +77,7 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, share: float) -> Non
         ({"class_shares": {"dark": "x", "medium": 0, "bright": 0}}, "not supported"),
         ({"parameters": "many"}, "parameters cannot be"),
         ({"network": "left out"}, "network"),
+        ({"recipe": "x" * 20_000, "colour": 1}, "colour"),
         ({"colour": "blue"}, "colour"),
         ({"temperature": None}, "NoneType"),
     ],
@@ -102,12 +101,9 @@ def test_nothing_beside_the_file_is_read(tmp_path: Path) -> None:
             read_weights(write(tmp_path / "w.onnx", wrong))
 
 
-def nested_graph() -> onnx.NodeProto:
+def nested(inside: onnx.NodeProto) -> onnx.NodeProto:
     branch = helper.make_graph(
-        [helper.make_node("Softmax", ["logits"], ["inner"])],
-        "branch",
-        [],
-        [helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)],
+        [inside], "branch", [], [helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)]
     )
     return helper.make_node(
         "If", ["yes"], ["probabilities"], then_branch=branch, else_branch=branch
@@ -119,7 +115,7 @@ def nested_graph() -> onnx.NodeProto:
     [
         helper.make_node("QuickGelu", ["logits"], ["probabilities"], domain="com.microsoft"),
         helper.make_node("Softmax", ["logits"], ["probabilities"], domain="ai.onnx.ml"),
-        nested_graph(),
+        nested(helper.make_node("QuickGelu", ["logits"], ["inner"], domain="com.microsoft")),
     ],
 )
 def test_only_operators_of_the_standard_are_taken(tmp_path: Path, last: onnx.NodeProto) -> None:

@@ -33,7 +33,7 @@ def crop_face(gray: Picture, box: Box, side: int) -> Picture:
 
 
 def resize(square: Picture, side: int) -> Picture:
-    """Resize uint8 ``(n, n)`` to ``(side, side)``; where it shrinks, by averaging."""
+    """Resize uint8 ``(n, n)`` to ``(side, side)``; if it shrinks, by averaging."""
     if square.shape[0] == side:
         return square
     shrinks = square.shape[0] > side

@@ -5,10 +5,11 @@ bytes are at fault; what ends the process instead is dealt with in `analysts.py`
 """
 
 import io
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
 from worker.analysis.cropping import Picture
@@ -18,16 +19,7 @@ from worker.errors import ImageLost
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 MAX_PIXELS = 64_000_000  # for one's own files; the daemon has [server] max_image_pixels
 REDUCTIONS = (8, 4, 2, 1)  # how many times smaller a JPEG can be decoded
-EXIF_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
+SIDEWAYS = (5, 6, 7, 8)  # EXIF's orientations that exchange width and height
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 FILLING = bytes(range(1, 65))  # put where something may be missing at the end of a JPEG
 
@@ -57,8 +49,6 @@ def read_size(content: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
     Raises ImageLost: ``not_an_image``, or ``too_many_pixels``.
     """
-    if not content:
-        raise ImageLost("not_an_image", "the image is empty (0 bytes)")
     try:
         width, height = _open(content).size
     except Exception as error:
@@ -75,14 +65,14 @@ def decode_view(content: bytes, *, color: bool = False, reduction: int = 1) -> V
 
     Transparency is dropped, 16 bits become 8, and of several pictures the first one counts.
     ``reduction``: one of REDUCTIONS; a JPEG comes so many times smaller, for a fraction of the
-    time. Raises ImageLost: ``not_an_image`` where it is damaged or not complete.
+    time. Raises ImageLost: ``not_an_image`` if it is damaged or not complete.
     """
     mode = "RGB" if color else "L"
     try:
         return _view(content, mode, reduction)
     except Exception as error:
-        if _lacks_end_only(content):
-            return _view(_with_end(content), mode, reduction)
+        if completed := _completed(content):
+            return _view(completed, mode, reduction)
         raise _no_image(content) from error
 
 
@@ -105,8 +95,9 @@ def _view(content: bytes, mode: str, reduction: int) -> View:
     if image.mode.startswith("I;16"):  # Pillow would make all levels above 255 white
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     picture = image.convert(mode)
-    if orientation in EXIF_TURNS:
-        picture = picture.transpose(EXIF_TURNS[orientation])
+    picture.info.clear()  # and with it other EXIF data, which may be damaged
+    picture.getexif()[Base.Orientation] = orientation
+    ImageOps.exif_transpose(picture, in_place=True)
     if orientation in SIDEWAYS:
         width, height = height, width
     pixels = np.asarray(picture, np.uint8)
@@ -126,21 +117,16 @@ def _orientation(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def _with_end(content: bytes, filling: bytes = b"") -> bytes:
-    return content.removesuffix(JPEG_END[:1]) + filling + JPEG_END
-
-
-def _lacks_end_only(content: bytes) -> bool:
-    """Whether a JPEG that does not decode is complete but for its end marker. If more is missing,
-    it becomes another picture with other bytes behind it. (A progressive one may lack whole scans:
-    it is then a coarser picture, as a browser shows it.)"""
-    if not content.startswith(JPEG_START):
-        return False
-    try:
-        one, other = (_view(_with_end(content, each), "RGB", 1) for each in (b"", FILLING))
-    except Exception:  # noqa: BLE001 - as in decode_view, and the first error has been kept
-        return False
-    return np.array_equal(one.pixels, other.pixels)
+def _completed(content: bytes) -> bytes | None:
+    """A JPEG with its end marker, if that is all that it lacks. If more is missing, it becomes
+    another picture with other bytes before the marker. (A progressive one may lack whole scans: it
+    is then a coarser picture, as a browser shows it.)"""
+    body = content.removesuffix(JPEG_END[:1])
+    with suppress(Exception):  # as in decode_view, which has the first error
+        one, other = (_view(body + each + JPEG_END, "RGB", 1) for each in (b"", FILLING))
+        if content.startswith(JPEG_START) and np.array_equal(one.pixels, other.pixels):
+            return body + JPEG_END
+    return None
 
 
 def _no_image(content: bytes) -> ImageLost:

@@ -48,8 +48,12 @@ class Pipeline:
             smallest = self._detector.settings.smallest_face(longer_side)
             reduction = _reduction(smallest, WINDOW)
             view = decode_view(content, reduction=reduction)
-            found = self._search(view, smallest)
-            needed = min((_side(each.box) for each in found), default=smallest)
+            across, down = view.scale
+            found = [
+                Detection(_scaled(each.box, across, down), each.confidence)
+                for each in self._detector.detect(view.pixels, smallest / across)
+            ]
+            needed = min((each.box.x2 - each.box.x1 for each in found), default=smallest)
             enough = _reduction(needed, self.classifier.input_size)
             if found and enough < reduction:
                 view = decode_view(content, reduction=enough)
@@ -63,15 +67,6 @@ class Pipeline:
         """Faces of a decoded picture uint8 ``(height, width)``, all classified in one batch."""
         height, width = gray.shape
         return self._classify(View(gray, width, height), self._detector.detect(gray))
-
-    def _search(self, view: View, smallest: float) -> list[Detection]:
-        """The faces of a view. ``smallest``, the side of the smallest face that is searched, and
-        the boxes are in pixels of the whole image."""
-        across, down = view.scale
-        return [
-            Detection(_scaled(each.box, across, down), each.confidence)
-            for each in self._detector.detect(view.pixels, smallest / across)
-        ]
 
     def _classify(self, view: View, found: list[Detection]) -> tuple[Face, ...]:
         side, classes = self.classifier.input_size, self.classifier.classes
@@ -93,7 +88,3 @@ def _scaled(box: Box, across: float, down: float) -> Box:
     return Box(
         round(box.x1 * across), round(box.y1 * down), round(box.x2 * across), round(box.y2 * down)
     )
-
-
-def _side(box: Box) -> int:
-    return max(box.x2 - box.x1, box.y2 - box.y1)

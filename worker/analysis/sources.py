@@ -40,8 +40,8 @@ def find_files(paths: Iterable[Path], *, videos: bool = False) -> Found:
     passed_over = 0
     for path in paths:
         if path.is_dir():
-            inside = [file for file in sorted(path.rglob("*")) if file.is_file()]
-            inside = [file for file in inside if not is_clutter(file.relative_to(path))]
+            files = (file for file in sorted(path.rglob("*")) if file.is_file())
+            inside = [file for file in files if not is_clutter(file.relative_to(path))]
             chosen = [file for file in inside if file.suffix.lower() in suffixes]
             if not chosen:
                 wanted = "image or video" if videos else "image"

@@ -9,7 +9,6 @@ emotions. All this is checked before ONNX Runtime sees a byte.
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,14 @@ from worker.errors import UsageError
 
 FORMAT = "emotion-worker-2"
 NO_DIGEST = "0" * 64  # stands for the SHA-256 while it is computed
-# Field numbers of ONNX's protobuf messages (onnx.proto3).
-MODEL_GRAPH, MODEL_METADATA, MODEL_FUNCTIONS = 7, 14, 25
-GRAPH_NODE, GRAPH_TENSOR, GRAPH_SPARSE, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 5, 15, 5, 7
-ATTRIBUTE_GRAPHS, ATTRIBUTE_TENSORS, ATTRIBUTE_SPARSE = (6, 11), (5, 10), (22, 23)
-ELSEWHERE = 13  # where a tensor that lies in another file is to be found
-
-Message = memoryview | bytes
+# What a network of ours never holds, by a text that stands in each file which does: the names of
+# ONNX Runtime's other sets of operators, and the key that says where a tensor's numbers are.
+NOT_STANDARD, ELSEWHERE = "operators outside the ONNX standard", "numbers that are kept elsewhere"
+UNWANTED = {
+    **dict.fromkeys((b"com.microsoft", b"com.ms.", b"com.intel"), NOT_STANDARD),
+    **dict.fromkeys((b"ai.onnx.", b"org.pytorch"), NOT_STANDARD),
+    b"location": ELSEWHERE,
+}
 
 
 @dataclass(frozen=True)
@@ -81,84 +81,37 @@ def read_weights(path: Path) -> tuple[bytes, Facts]:
     """The bytes and the facts of a weights file, whole and of this project.
 
     Raises UsageError when the file is missing, damaged, of another kind, or holds operators outside
-    the ONNX standard.
+    the ONNX standard, or numbers that lie in another file.
     """
     if not path.is_file():
         raise UsageError(f"[classification] weights: there is no file {path}")
     try:
         content = path.read_bytes()
-        metadata = dict(map(_entry, _inside([content], MODEL_METADATA)))
-    except (OSError, ValueError, IndexError) as error:
-        raise UsageError(f"{path} is not a readable ONNX file: {error}") from error
-    if metadata.get("format") != FORMAT:
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    if not _behind(content, "format").startswith(FORMAT):
         raise UsageError(
             f"{path} was not written by this project (its metadata lack format={FORMAT}); "
             "use a file from weights/, or one that `train` or `export` wrote"
         )
-    stated = metadata.get("sha256", "")
+    stated = _behind(content, "sha256")[: len(NO_DIGEST)]
     if len(stated) != len(NO_DIGEST) or digest(content, stated) != stated:
         raise UsageError(f"{path} is damaged: it does not have the SHA-256 that it states")
+    for text, what in UNWANTED.items():
+        if text in content:
+            raise UsageError(f"{path} holds {what}")
     try:
-        if unwanted := _unwanted(content):
-            raise UsageError(f"{path} holds {unwanted}")
-        return content, Facts(**json.loads(metadata.get("facts", "")))
-    except (ValueError, IndexError, TypeError) as error:
+        facts, _ = json.JSONDecoder().raw_decode(_behind(content, "facts"))
+        return content, Facts(**facts)
+    except (ValueError, TypeError) as error:
         raise UsageError(f"{path}: its metadata are wrong: {error}") from error
 
 
-def _unwanted(content: bytes) -> str:
-    """What a network of ours never holds, in words; empty if there is none of it."""
-    graphs = _inside([content], MODEL_GRAPH)
-    nodes = _inside(graphs, GRAPH_NODE)
-    attributes = _inside(nodes, NODE_ATTRIBUTE)
-    domains = [domain for domain in _inside(nodes, NODE_DOMAIN) if len(domain)]
-    if domains or _inside(attributes, *ATTRIBUTE_GRAPHS) or _inside([content], MODEL_FUNCTIONS):
-        return "operators outside the ONNX standard"
-    tensors = _inside(graphs, GRAPH_TENSOR) + _inside(attributes, *ATTRIBUTE_TENSORS)
-    sparse = _inside(graphs, GRAPH_SPARSE) + _inside(attributes, *ATTRIBUTE_SPARSE)
-    return "numbers that are kept elsewhere" if sparse or _inside(tensors, ELSEWHERE) else ""
+def _behind(content: bytes, key: str) -> str:
+    """What begins with the value of a key of the metadata; empty if there is no such key.
 
-
-def _inside(messages: Sequence[Message], *numbers: int) -> list[Message]:
-    """The content of every field of these numbers in the messages."""
-    return [value for each in messages for kind, value in _fields(each) if kind in numbers]
-
-
-def _entry(message: Message) -> tuple[str, str]:
-    """Key and value of one line of metadata."""
-    texts = {number: bytes(text).decode() for number, text in _fields(message)}
-    return texts.get(1, ""), texts.get(2, "")
-
-
-def _fields(message: Message) -> Iterator[tuple[int, Message]]:
-    """The fields of a protobuf message that hold bytes: number and content.
-
-    Raises ValueError or IndexError for what is no protobuf.
+    ONNX is protobuf, which writes texts as they are, each behind its length: a byte or more, all of
+    which but the last have the highest bit set. So no reader of protobuf is needed to find one.
     """
-    view, at = memoryview(message), 0
-    while at < len(view):
-        tag, at = _varint(view, at)
-        kind, size = tag & 7, 0
-        if kind == 0:
-            _, at = _varint(view, at)
-        elif kind == 2:
-            size, at = _varint(view, at)
-            yield tag >> 3, view[at : at + size]
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-        else:
-            raise ValueError("it is no protobuf")
-        at += size
-        if at > len(view):
-            raise ValueError("it is cut off")
-
-
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    """A number of a protobuf message, and where it ends."""
-    value = 0
-    for shift in range(0, 70, 7):
-        value |= (view[at] & 0x7F) << shift
-        at += 1
-        if view[at - 1] < 0x80:
-            return value, at
-    raise ValueError("it is no protobuf")
+    _, _, value = content.partition(b"\n%c%b\x12" % (len(key), key.encode()))
+    return value.lstrip(bytes(range(0x80, 0x100)))[1:].decode(errors="replace")
