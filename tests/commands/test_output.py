@@ -57,22 +57,17 @@ def test_a_table_shows_what_the_locale_can_and_no_control_character(folder: Path
     assert b"\x1b" not in done.stdout
 
 
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+
+
 @pytest.mark.parametrize(
-    "words",
+    ("words", "output", "says"),
     [
-        *("results", "results --json", "results --verify"),
-        *("--help", "results --help"),
-    ],
-)
-@pytest.mark.parametrize(
-    ("output", "says"),
-    [
-        pytest.param(
-            ">/dev/full",
-            "No space left on device",
-            marks=pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full"),
+        *(
+            pytest.param(words, ">/dev/full", "No space left on device", marks=FULL)
+            for words in ("results", "results --json", "results --help")
         ),
-        (">&-", "Bad file descriptor"),
+        *((words, ">&-", "Bad file descriptor") for words in ("results --verify", "--help")),
     ],
 )
 def test_a_full_or_closed_output_is_one_message(

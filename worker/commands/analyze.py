@@ -5,7 +5,7 @@ example: emotion-worker analyze holiday/ clip.mp4 --every 0.5s --annotated drawn
 
 import argparse
 import sys
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +41,21 @@ def run(options: argparse.Namespace) -> int:
 
     if options.json:
         utf8_output()
-    found = find_files(options.paths, videos=True)
-    videos = any(is_video(source.path) for source in found.sources)
-    records = []
-    with ExitStack() as stack:
-        into = stack.enter_context(Database(options.database)) if options.database else None
-        progress = stack.enter_context(progress_bar())
-        task = progress.add_task("analysing", total=None if videos else len(found.sources))
-        flags = (options.threshold, options.annotated, options.every)
-        for record in analyze_files(found.sources, config, *flags):
+    found, records = find_files(options.paths, videos=True), []
+    frames = any(is_video(source.path) for source in found.sources)  # nobody knows how many
+    total = None if frames else len(found.sources)
+    flags = (options.threshold, options.annotated, options.every)
+    analyzed = analyze_files(found.sources, config, *flags)
+    with (
+        Database(options.database) if options.database else nullcontext() as into,
+        progress_bar() as progress,
+    ):
+        for record in progress.track(analyzed, total=total, description="analysing"):
             if into:
                 into.append(record)
             if options.json:
                 print(json_line(record), flush=True)
             records.append(record)
-            progress.advance(task)
     if not options.json:
         print_records(records)
     if found.passed_over:

@@ -19,8 +19,7 @@ from worker.record import Analysis, Record, build_record
 from worker.viewing.drawing import draw, encode
 from worker.viewing.video import Video, VideoFile, to_gray
 
-# Of copies; what cannot be written in its own form gets the first one.
-VIDEO_SUFFIXES = (".mp4",)
+# Of copies of images; what cannot be written in its own form gets the first one.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".dib", ".tif", ".tiff")
 LONGEST_NAME = 240  # bytes; the usual file systems take 255, and a file being written has a longer
 
@@ -78,7 +77,7 @@ def place_copies(sources: Sequence[Source], folder: Path) -> list[Path]:
 
 
 def _copy_name(path: Path, number: int) -> str:
-    written = VIDEO_SUFFIXES if is_video(path) else IMAGE_SUFFIXES
+    written = (".mp4",) if is_video(path) else IMAGE_SUFFIXES
     stem, suffix = path.stem, path.suffix
     if suffix.lower() not in written:
         stem, suffix = path.name, written[0]
