@@ -96,7 +96,6 @@ def test_the_program_has_one_name_and_version_however_it_is_started(tmp_path: Pa
         (("results", "--last", "0"), 2, "--last: must be a whole number from 1 "),
         (("results", "--emotion", "happy"), 2, "--emotion: must be one of neutral, happiness"),
         (("results", "--emotion", "happy"), 2, "; did you mean happiness?"),
-        (("compare", "--data", "x", "--classes", "sad"), 2, "; did you mean sadness?"),
         (("label", "x", "--port", "99999"), 2, "must be a whole number from 0 to 65535"),
         (("live", "--serve", "here:http"), 2, "must be a whole number from 0 to 65535"),
         (("train",), 2, "train needs --data DIR"),

@@ -122,5 +122,5 @@ def test_training_reads_what_was_cropped_once_it_has_votes(source: Path, tmp_pat
     crop(source, output)
     name = rows(output)[0]["file"]
     (output / "label.csv").write_text(f'{name},"(0, 0, 48, 48)",0,10,0,0,0,0,0,0,0,0\n')
-    faces = [len(load_split(output, split)) for split in ("FER2013Train", "FER2013Valid")]
+    faces = [len(load_split(output, split).crops) for split in ("FER2013Train", "FER2013Valid")]
     assert sum(faces) == 1

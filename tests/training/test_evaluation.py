@@ -1,21 +1,22 @@
 """Accuracy, calibration and latency, on numbers worked by hand and on the shipped weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from rich.progress import Progress
 
-from worker.config import PROJECT
+from worker.analysis.detection import FACE_WEIGHTS
+from worker.config import ClassificationConfig
 from worker.errors import UsageError
+from worker.files import PROJECT
 from worker.record import EMOTIONS
 from worker.training.evaluation import (
     accuracy_figures,
+    calibration_figures,
     evaluate_emotions,
-    expected_calibration_error,
     fit_temperature,
-    summary_figures,
     wilson_interval,
 )
 
@@ -23,7 +24,9 @@ WEIGHTS = PROJECT / "weights" / "custom_net.onnx"
 
 
 def test_mean_recall_and_macro_f1_worked_by_hand() -> None:
-    figures = summary_figures(np.array([[3, 1, 0], [2, 2, 0], [0, 0, 0]]))
+    # The confusion matrix is [[3, 1, 0], [2, 2, 0], [0, 0, 0]].
+    labels, predicted = np.array([0] * 4 + [1] * 4), [0, 0, 0, 1, 0, 0, 1, 1]
+    figures = accuracy_figures(np.eye(3)[predicted], labels, ("a", "b", "c"))
     assert figures["mean_recall"] == pytest.approx((3 / 4 + 2 / 4) / 2)
     assert figures["macro_f1"] == pytest.approx((6 / 9 + 4 / 7) / 2)
 
@@ -56,18 +59,26 @@ def test_the_interval_is_wilsons(hits: int, count: int, low: float, high: float)
 
 def test_calibration_error_worked_by_hand() -> None:
     # Sure to 0.9 and right three times of four; sure to 0.6 and right: (4*0.15 + 1*0.4) / 5.
-    probabilities = np.array([[0.9, 0.1]] * 4 + [[0.6, 0.4]])
-    error = expected_calibration_error(probabilities, np.array([0, 0, 0, 1, 0]))
-    assert error == pytest.approx(0.2)
+    sure, right = np.array([0.9, 0.9, 0.9, 0.9, 0.6]), np.array([True, True, True, False, True])
+    figures = calibration_figures(sure, right)
+    assert figures["ece"] == pytest.approx(0.2)
+    assert figures["calibration"]["faces"] == [*[0] * 9, 1, 0, 0, 0, 4, 0]
+    assert figures["calibration"]["right"] == [*[0] * 9, 1, 0, 0, 0, 3, 0]
 
 
 def test_being_quite_sure_and_always_right_is_no_error() -> None:
-    assert expected_calibration_error(np.array([[1.0, 0.0]] * 5), np.zeros(5, int)) == 0
+    assert calibration_figures(np.ones(5), np.ones(5, bool))["ece"] == 0
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     scaled = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    error = accuracy_figures(probabilities, labels, EMOTIONS)["ece"]
+    assert isinstance(error, float)
+    return error
 
 
 @pytest.mark.parametrize("skew", [0.3, 1.0, 4.0])
@@ -78,10 +89,10 @@ def test_the_fitted_temperature_undoes_a_skew(skew: float) -> None:
     skewed = logits * skew
     temperature = fit_temperature(skewed, labels)
     assert temperature == pytest.approx(skew, rel=0.06)
-    fitted = expected_calibration_error(softmax(skewed / temperature), labels)
+    fitted = calibration_error(softmax(skewed / temperature), labels)
     assert fitted < 0.015
     if skew != 1:
-        assert fitted < expected_calibration_error(softmax(skewed), labels) / 3
+        assert fitted < calibration_error(softmax(skewed), labels) / 3
 
 
 def test_the_shipped_weights_are_evaluated_on_a_data_set_in_the_ferplus_layout(
@@ -97,25 +108,27 @@ def test_the_shipped_weights_are_evaluated_on_a_data_set_in_the_ferplus_layout(
         votes[i % 10] = 10
         lines.append(f'{i}.png,"(0, 0, 48, 48)",{",".join(map(str, votes))}')
     (split / "label.csv").write_text("\n".join(lines))
-    quiet = Progress(disable=True)
-    [measured] = evaluate_emotions(tmp_path, "FER2013Test", [WEIGHTS], quiet)
-    figures = measured.figures
-    assert measured.correct.mean() == figures["accuracy"]
+    wanted = ClassificationConfig()
+    [figures] = evaluate_emotions(tmp_path, "FER2013Test", [WEIGHTS], wanted)
     assert set(figures) == {
         *("network", "weights", "classes", "samples", "accuracy", "per_class", "confusion", "ece"),
-        *("interval", "latency_ms", "parameters"),
+        *("interval", "latency_ms", "parameters", "bytes", "mean_recall", "macro_f1", "expected"),
+        "calibration",
     }
     assert figures["network"] == "custom_net"
     assert figures["classes"] == list(EMOTIONS)
-    assert figures["samples"] == 16
+    assert figures["samples"] == sum(figures["calibration"]["faces"]) == 16
     assert figures["parameters"] == 1_642_432
+    assert figures["accuracy"] == sum(figures["calibration"]["right"]) / 16
     assert np.sum(figures["confusion"]) == 16
     assert figures["latency_ms"]["batch1"] > 0
     assert figures["latency_ms"]["batch32_per_face"] > 0
     with pytest.raises(UsageError, match="FER2013Valid"):
-        evaluate_emotions(tmp_path, "FER2013Valid", [WEIGHTS], quiet)
-    five = ("neutral", "happiness", "surprise", "sadness", "anger")
-    [measured] = evaluate_emotions(tmp_path, "FER2013Test", [WEIGHTS], quiet, five)
-    assert measured.figures["classes"] == list(five)
-    assert measured.figures["samples"] == 10
-    assert np.shape(measured.figures["confusion"]) == (5, 5)
+        evaluate_emotions(tmp_path, "FER2013Valid", [WEIGHTS], wanted)
+    five = replace(wanted, classes=("neutral", "happiness", "surprise", "sadness", "anger"))
+    [figures] = evaluate_emotions(tmp_path, "FER2013Test", [WEIGHTS], five)
+    assert figures["classes"] == list(five.classes)
+    assert figures["samples"] == 10
+    assert np.shape(figures["confusion"]) == (5, 5)
+    with pytest.raises(UsageError, match="knows only face, not a face"):
+        evaluate_emotions(tmp_path, "FER2013Test", [FACE_WEIGHTS], wanted)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.daemon import Alarm
-from worker.errors import Stop
+from worker.files import replace_file
 from worker.hints import number as number
 from worker.hints import one_of
 from worker.record import EMOTIONS
@@ -64,6 +64,7 @@ def add_data(parser: argparse.ArgumentParser, data: str) -> None:
     add("--data", type=Path, metavar="DIR", help=data, required=True)
     add("--json", type=Path, metavar="OUT", help="also write the figures here")
     add("--plots", type=Path, metavar="DIR", help="also draw them, as PNG files")
+    add_configuration(parser)
 
 
 def add_split(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +77,4 @@ def add_split(parser: argparse.ArgumentParser) -> None:
 def write_json(path: Path | None, figures: object) -> None:
     """Write what was measured, if the user named a file for it. Raises Stop."""
     if path:
-        try:
-            path.write_text(json.dumps(figures, indent=2) + "\n")
-        except OSError as error:
-            raise Stop(f"--json {path} cannot be written: {error.strerror}") from error
+        replace_file(path, f"{json.dumps(figures, indent=2)}\n".encode())

@@ -6,14 +6,7 @@ example: emotion-worker evaluate emotions --data ferplus/ --split FER2013Valid -
 import argparse
 from pathlib import Path
 
-from worker.commands.common import (
-    add_configuration,
-    add_data,
-    add_split,
-    configure,
-    fraction,
-    write_json,
-)
+from worker.commands.common import add_data, add_split, configure, fraction, write_json
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +18,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     emotions.set_defaults(measure=measure_emotions)
     add_split(emotions)
     emotions.add_argument("--weights", type=Path, metavar="FILE", help="default: worker.ini's")
-    add_configuration(emotions)
 
     faces = subjects.add_parser("faces", description=measure_faces.__doc__)
     faces.set_defaults(measure=measure_faces)
@@ -36,41 +28,34 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--mine", type=Path, metavar="DIR", help=words)
     words = "mine only what face_net is wrong about by so much; default: 0"
     add("--hard", type=fraction, default=0.0, help=words)
-    add_configuration(faces)
 
 
 def run(options: argparse.Namespace) -> int:
-    code: int = options.measure(options)
-    return code
+    options.measure(options)
+    return 0
 
 
-def measure_emotions(options: argparse.Namespace) -> int:
+def measure_emotions(options: argparse.Namespace) -> None:
     """Accuracy, calibration and speed on labelled faces.
 
     example: emotion-worker evaluate emotions --data ferplus/ --split FER2013Valid --plots plots/
     """
-    config = configure(options)
-    from worker.terminal import progress_bar
+    wanted = configure(options).classification
     from worker.training.evaluation import evaluate_emotions
-    from worker.training.figures import draw_evaluation, show_evaluation
+    from worker.training.figures import show_evaluation
 
-    weights = options.weights or config.classification.weights
-    with progress_bar() as progress:
-        [measured] = evaluate_emotions(
-            options.data,
-            options.split,
-            [weights],
-            progress,
-            expected=config.classification.expected,
-        )
-    show_evaluation(measured.figures)
-    write_json(options.json, measured.figures)
+    weights = options.weights or wanted.weights
+    [figures] = evaluate_emotions(options.data, options.split, [weights], wanted)
+    show_evaluation(figures)
+    write_json(options.json, figures)
     if options.plots:
-        draw_evaluation(measured, options.plots)
-    return 0
+        from worker.training.plots import plot_confusion, plot_reliability
+
+        plot_confusion(figures, options.plots / "confusion.png")
+        plot_reliability(figures, options.plots / "reliability.png")
 
 
-def measure_faces(options: argparse.Namespace) -> int:
+def measure_faces(options: argparse.Namespace) -> None:
     """How many faces are found, and how many of what is found are none.
 
     example: emotion-worker evaluate faces --data DIR --failures failures/
@@ -88,7 +73,7 @@ def measure_faces(options: argparse.Namespace) -> int:
                 options.data, settings, scorer, options.mine, progress, hard=options.hard
             )
             print(f"{options.mine}: {faces} windows of faces, {others} of none")
-            return 0
+            return
         measured = evaluate_faces(options.data, settings, scorer, progress, options.failures)
     for name, value in measured.figures.items():
         numbers = value if isinstance(value, list) else [value]
@@ -96,4 +81,3 @@ def measure_faces(options: argparse.Namespace) -> int:
     write_json(options.json, measured.figures)
     if options.plots:
         draw_detection(measured, settings.min_confidence, options.plots)
-    return 0

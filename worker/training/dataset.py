@@ -40,66 +40,47 @@ class Faces:
     crops: NDArray[np.uint8]
     votes: NDArray[np.int64]
 
-    def __len__(self) -> int:
-        return len(self.crops)
-
-    def select(self, keep: NDArray[np.bool_]) -> "Faces":
-        return Faces(self.crops[keep], self.votes[keep])
-
 
 def load_split(data: Path, split: str) -> Faces:
-    """Read ``data/split``, or, if ``data`` itself holds the faces, its part for that split.
+    """As `load_splits`, of one data set."""
+    return load_splits([data], split)
+
+
+def load_splits(folders: Sequence[Path], split: str) -> Faces:
+    """Read ``folder/split`` of each data set, or, if ``folder`` itself holds the faces, its part
+    for that split: a tenth of them, chosen by their names, or for training the others.
 
     Raises UsageError that says what is wrong: no such folder, no labels, a malformed line, an
     unknown class, or pictures that are missing, unreadable or not all of one square size (how many,
     which first).
     """
-    if (data / split).is_dir():
-        return _load_folder(data / split)[1]
-    if not data.is_dir():
-        raise UsageError(f"--data: there is no folder {data}")
-    if any((data / name).is_dir() for name in SPLITS) or split not in SPLITS:
-        raise UsageError(f"--data: {data} has no folder {split}")
-    names, faces = _load_folder(data)
-    # By name, so that a face stays on its side when others are added.
-    held_out = np.array([zlib.crc32(name.encode()) % HELD_OUT_OF == 0 for name in names])
-    return faces.select(~held_out if split == TRAIN_SPLIT else held_out)
-
-
-def load_splits(folders: Sequence[Path], split: str) -> Faces:
-    """As `load_split`, of several data sets together. Raises UsageError if sizes differ."""
-    parts = [load_split(folder, split) for folder in folders]
-    sides = sorted({part.crops.shape[1] for part in parts})
-    if len(sides) > 1:
-        raise UsageError(f"--data: the faces of these folders differ in size: {sides} pixels")
-    return Faces(
-        np.concatenate([part.crops for part in parts]),
-        np.concatenate([part.votes for part in parts]),
-    )
-
-
-def _load_folder(folder: Path) -> tuple[list[str], Faces]:
-    """The names of a folder's faces, and these."""
-    find = _read_labels if (folder / LABELS).is_file() else _list_classes
-    labelled = list(find(folder))
-    if not labelled:
-        raise UsageError(f"{folder}: there is no face in it")
-    names = [name for name, _ in labelled]
-    pictures = [cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE) for name in names]
+    labelled = [each for data in folders for each in _find(data, split)]
+    pictures = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path, _ in labelled]
     side = next((len(picture) for picture in pictures if picture is not None), 0)
-    bad = [
-        name
-        for name, picture in zip(names, pictures, strict=True)
-        if picture is None or picture.shape != (side, side)
-    ]
-    if bad:
+    good = [picture is not None and picture.shape == (side, side) for picture in pictures]
+    if not all(good):
         raise UsageError(
-            f"{folder}: {len(bad)} of {len(names)} pictures are missing, unreadable or not "
-            f"{side}x{side} like the rest; the first is {bad[0]} "
+            f"{good.count(False)} of {len(good)} pictures are missing, unreadable or not "
+            f"{side}x{side} like the rest; the first is {labelled[good.index(False)][0]} "
             "(`crop` makes square crops of one size)"
         )
-    votes = [counts for _, counts in labelled]
-    return names, Faces(np.array(pictures, dtype=np.uint8), np.array(votes, dtype=np.int64))
+    votes = np.array([counts for _, counts in labelled], np.int64).reshape(-1, VOTE_COLUMNS)
+    return Faces(np.array(pictures, np.uint8).reshape(len(good), side, side), votes)
+
+
+def _find(data: Path, split: str) -> list[tuple[Path, list[int]]]:
+    """The pictures of a data set's split, and their votes."""
+    undivided = split in SPLITS and not any((data / name).is_dir() for name in SPLITS)
+    folder = data if undivided else data / split
+    if not folder.is_dir():
+        raise UsageError(f"--data: there is no folder {folder}")
+    find = _read_labels if (folder / LABELS).is_file() else _list_classes
+    return [
+        (folder / name, votes)
+        for name, votes in find(folder)
+        # By name, so that a face stays on its side when others are added.
+        if not undivided or (zlib.crc32(name.encode()) % HELD_OUT_OF > 0) == (split == TRAIN_SPLIT)
+    ]
 
 
 def _read_labels(folder: Path) -> Iterator[tuple[str, list[int]]]:
@@ -163,23 +144,6 @@ def face_labels(votes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(none == total, -1, none > total)
 
 
-def target_distributions(votes: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Targets float32 ``(n, 8)``: each emotion's share of the emotion votes, single ones dropped.
-
-    A row sums to 1, or is all 0 if no emotion has votes left.
-    """
-    emotion_votes = clean_votes(votes)[:, : len(EMOTIONS)].astype(np.float32)
-    totals = emotion_votes.sum(axis=1, keepdims=True)
-    return np.asarray(emotion_votes / np.maximum(totals, 1), np.float32)
-
-
-def usable_for_training(votes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of votes ``(n, 10)`` teach something: most of the votes left are for emotions."""
-    cleaned = clean_votes(votes)
-    emotion_votes = cleaned[:, : len(EMOTIONS)].sum(axis=1)
-    return np.asarray(emotion_votes * 2 > cleaned.sum(axis=1))
-
-
 @dataclass(frozen=True)
 class Lesson:
     """Faces to train on with what is to be learned of each.
@@ -206,35 +170,34 @@ def class_shares(classes: Sequence[str], votes: NDArray[np.int64]) -> dict[str, 
 
 
 def lesson_for(classes: Sequence[str], faces: Faces) -> Lesson:
-    """What faces teach a network with these classes: emotions as voted, those of rare ones shown
-    `REPEATS` times; or whether it is a face, which a part of one is not."""
+    """What faces teach a network with these classes.
+
+    Emotions: their shares of the votes for emotions, single ones dropped, if most of the votes left
+    are for emotions; a face with a rare majority stands there `REPEATS` times, others once. Or
+    whether it is a face, which a part of one is not.
+    """
     if tuple(classes) == FACE_CLASSES:
         labels = face_labels(faces.votes)
         parts = parts_of_faces(faces.crops[labels == 0])
         crops = np.concatenate([faces.crops[labels >= 0], parts])
         labels = np.concatenate([labels[labels >= 0], np.ones(len(parts), labels.dtype)])
         return Lesson(crops, np.eye(len(FACE_CLASSES), dtype=np.float32)[labels])
-    faces = repeat_rare(faces.select(usable_for_training(faces.votes)))
-    return Lesson(faces.crops, target_distributions(faces.votes))
+    votes = clean_votes(faces.votes)
+    of_emotions = votes[:, : len(EMOTIONS)]
+    usable = np.flatnonzero(of_emotions.sum(axis=1) * 2 > votes.sum(axis=1))
+    repeats = np.array([*(REPEATS.get(name, 1) for name in EMOTIONS), 1])  # the last: no majority
+    chosen = np.repeat(usable, repeats[majority_labels(votes[usable])])
+    targets = of_emotions[chosen] / of_emotions[chosen].sum(axis=1, keepdims=True)
+    return Lesson(faces.crops[chosen], targets.astype(np.float32))
 
 
 def parts_of_faces(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A square part of every third crop uint8 ``(n, side, side)``, enlarged to the same size: what
     a cascade takes for a small face inside a large one."""
-    chosen = crops[::3]
-    side = crops.shape[1]
-    random = np.random.default_rng(0)
-    sides = (random.uniform(*PART_SIDE, len(chosen)) * side).astype(int)
-    starts = (random.random((2, len(chosen))) * (side - sides + 1)).astype(int)
-    parts = [
-        cv2.resize(crop[y : y + part, x : x + part], (side, side))
-        for crop, part, y, x in zip(chosen, sides, *starts, strict=True)
-    ]
+    random, side = np.random.default_rng(0), crops.shape[1]
+    parts = []
+    for crop in crops[::3]:
+        part = int(random.uniform(*PART_SIDE) * side)
+        x, y = random.integers(side - part + 1, size=2)
+        parts.append(cv2.resize(crop[y : y + part, x : x + part], (side, side)))
     return np.array(parts, np.uint8).reshape(-1, side, side)
-
-
-def repeat_rare(faces: Faces) -> Faces:
-    """Faces in which those of rare majority emotions stand `REPEATS` times, the others once."""
-    repeats = np.array([REPEATS.get(name, 1) for name in EMOTIONS] + [1])
-    index = np.repeat(np.arange(len(faces)), repeats[majority_labels(faces.votes)])
-    return Faces(faces.crops[index], faces.votes[index])

@@ -1,120 +1,96 @@
 """How good networks are on labelled faces: accuracy, calibration, latency."""
 
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from timeit import timeit
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import Progress
 
 from worker.analysis.classification import Classifier
-from worker.analysis.cropping import Picture, resize
+from worker.analysis.cropping import resize
+from worker.config import ClassificationConfig
 from worker.errors import UsageError
-from worker.expected import AS_TRAINED
 from worker.record import EMOTIONS
 from worker.training.dataset import load_split, majority_labels
 
 CALIBRATION_BINS = 15
 TEMPERATURE_RANGE = (0.05, 20.0)
-BATCH = 32
-LATENCY_ROUNDS, WARM_UP = 100, 5  # the first calls still choose their kernels
-BATCH_EVERY = 10  # rounds
-
-
-@dataclass(frozen=True)
-class Measured:
-    """``figures``: what `evaluate emotions` prints. For the plots, of each face: ``confidence``,
-    the probability of its top class, and whether that was ``correct``."""
-
-    figures: dict[str, Any]
-    confidence: NDArray[np.floating]
-    correct: NDArray[np.bool_]
+WARM_UP = 5  # the first calls still choose their kernels
+# Faces in one call, and how many calls are measured.
+LATENCIES = {"batch1": (1, 100), "batch32_per_face": (32, 10)}
 
 
 def evaluate_emotions(
-    data: Path,
-    split: str,
-    weights: Sequence[Path],
-    progress: Progress,
-    classes: Sequence[str] = (),
-    expected: str = AS_TRAINED,
-) -> list[Measured]:
-    """Measure the worker's own classification call on the faces of ``data/split`` that count.
+    data: Path, split: str, weights: Sequence[Path], wanted: ClassificationConfig
+) -> list[dict[str, Any]]:
+    """Measure the worker's own classification call on the faces of ``data/split`` that count: for
+    each weights file what `evaluate emotions --json` writes.
 
-    The protocol is the FER+ paper's majority vote (`majority_labels`); with ``classes`` only faces
-    of these count, and probabilities are shared among them; ``expected`` as in the configuration.
-    Accuracies and ``ece`` are fractions, ``interval`` is the 95 % interval of the accuracy,
-    latencies are milliseconds on one thread, taken in turn where there are several weights. Raises
-    UsageError for an unusable data set or weights file.
+    The protocol is the FER+ paper's majority vote (`majority_labels`). Of ``wanted`` count the
+    classes, of which only faces are taken then, and what is expected. Latencies are milliseconds on
+    one thread. Raises UsageError for an unusable data set or weights file.
     """
     faces = load_split(data, split)
     labels = majority_labels(faces.votes)
-    counts = np.isin(labels, [EMOTIONS.index(name) for name in classes or EMOTIONS])
-    faces, labels = faces.select(counts), labels[counts]
-    if not len(faces):
+    counts = np.isin(labels, [EMOTIONS.index(name) for name in wanted.classes or EMOTIONS])
+    crops, labels = faces.crops[counts], labels[counts]
+    if not len(crops):
         raise UsageError(f"{data / split}: no face there has a majority for an emotion")
-    measured = []
-    crops = list(faces.crops)
-    classifiers = [Classifier(path, classes, expected=expected) for path in weights]
+    classifiers = [Classifier(path, wanted.classes, expected=wanted.expected) for path in weights]
     latencies = measure_latency(classifiers, crops)
+    every = []
     for path, classifier, latency in zip(weights, classifiers, latencies, strict=True):
-        resized = [resize(crop, classifier.input_size) for crop in crops]
-        starts = range(0, len(crops), BATCH)
-        probabilities = np.concatenate(
-            [
-                classifier.classify(resized[start : start + BATCH])
-                for start in progress.track(starts, description=f"evaluating {path.name}")
-            ]
-        )
-        names = [EMOTIONS[label] for label in labels]
-        missing = sorted(set(names) - set(classifier.classes))
-        if missing:
-            raise UsageError(f"{path} does not know {', '.join(missing)}, which is in the data")
-        known = np.array([classifier.classes.index(name) for name in names])
+        own = classifier.classes
+        known = np.array([own.index(name) if name in own else -1 for name in EMOTIONS])[labels]
+        if known.min() < 0:
+            raise UsageError(f"{path} knows only {', '.join(own)}: not all that is in the data")
+        resized = np.array([resize(crop, classifier.input_size) for crop in crops])
         figures = {
             "network": classifier.facts.network,
             "weights": str(path),
-            "classes": list(classifier.classes),
+            "classes": list(own),
+            "expected": wanted.expected,
             "samples": len(labels),
-            **accuracy_figures(probabilities, known, classifier.classes),
-            "ece": expected_calibration_error(probabilities, known),
             "latency_ms": latency,
             "parameters": classifier.facts.parameters,
-            **({} if expected == AS_TRAINED else {"expected": expected}),
+            "bytes": path.stat().st_size,
         }
-        correct = probabilities.argmax(axis=1) == known
-        measured.append(Measured(figures, probabilities.max(axis=1), correct))
-    return measured
+        every.append(figures | accuracy_figures(classifier.classify(resized), known, own))
+    return every
 
 
 def accuracy_figures(
-    probabilities: NDArray[np.floating], labels: NDArray[np.integer], classes: tuple[str, ...]
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], classes: Sequence[str]
 ) -> dict[str, Any]:
     """Accuracy in total with its interval, per class (its recall), and as a confusion matrix
-    ``[true][predicted]``.
+    ``[true][predicted]``; mean recall and macro-F1 over the classes with samples; calibration. All
+    fractions.
 
     ``probabilities``: ``(n, classes)``; ``labels``: ``(n,)``. A class without samples has accuracy
     None.
     """
     confusion = np.zeros((len(classes), len(classes)), dtype=int)
-    np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
-    samples = confusion.sum(axis=1)
-    hits = int(confusion.trace())
+    predicted = probabilities.argmax(axis=1)
+    np.add.at(confusion, (labels, predicted), 1)
+    hits, samples = np.diag(confusion), confusion.sum(axis=1)
+    recall = hits / np.maximum(samples, 1)
+    f1 = 2 * hits / np.maximum(samples + confusion.sum(axis=0), 1)
+    right = int(hits.sum())
     return {
-        "accuracy": hits / len(labels),
-        "interval": list(wilson_interval(hits, len(labels))),
+        "accuracy": right / len(labels),
+        "interval": wilson_interval(right, len(labels)),
+        "mean_recall": float(recall[samples > 0].mean()),
+        "macro_f1": float(f1[samples > 0].mean()),
         "per_class": {
-            name: {
-                "accuracy": float(confusion[i, i] / samples[i]) if samples[i] else None,
-                "samples": int(samples[i]),
-            }
-            for i, name in enumerate(classes)
+            name: {"accuracy": own if count else None, "samples": count}
+            for name, own, count in zip(classes, recall.tolist(), samples.tolist(), strict=True)
         },
         "confusion": confusion.tolist(),
+        **calibration_figures(probabilities.max(axis=1), predicted == labels),
     }
 
 
@@ -126,58 +102,44 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     return max(0.0, middle - spread), min(1.0, middle + spread)
 
 
-def summary_figures(confusion: NDArray[np.integer]) -> dict[str, float]:
-    """Mean recall and macro-F1 over the classes with samples, fractions; ``[true][predicted]``."""
-    present = confusion.sum(axis=1) > 0
-    hits = np.diag(confusion)[present]
-    recall = hits / confusion.sum(axis=1)[present]
-    f1 = 2 * hits / (confusion.sum(axis=1) + confusion.sum(axis=0))[present]
-    return {"mean_recall": float(recall.mean()), "macro_f1": float(f1.mean())}
+def calibration_figures(
+    sure: NDArray[np.floating], right: NDArray[np.bool_], bins: int = CALIBRATION_BINS
+) -> dict[str, Any]:
+    """``ece``, the expected calibration error (Guo et al. 2017): the mean distance between how sure
+    the network was and how often it was right, a fraction. And what it is made of: in each of the
+    equal-width bins of the probability, the number of ``faces``, and of those that it was ``right``
+    about.
+
+    ``sure``: the stated probability ``(n,)`` of each face, 0..1; ``right``: ``(n,)``.
+    """
+    chosen = np.minimum((sure * bins).astype(int), bins - 1)
+    gap = np.bincount(chosen, weights=sure - right, minlength=bins)
+    return {
+        "ece": float(np.abs(gap).sum() / max(len(sure), 1)),
+        "calibration": {
+            "faces": np.bincount(chosen, minlength=bins).tolist(),
+            "right": np.bincount(chosen[right], minlength=bins).tolist(),
+        },
+    }
 
 
 def measure_latency(
-    classifiers: Sequence[Classifier], crops: Sequence[Picture]
+    classifiers: Sequence[Classifier], crops: NDArray[np.uint8]
 ) -> list[dict[str, float]]:
-    """Milliseconds from uint8 crops to probabilities, medians of many calls: for one face, and for
-    a face of a batch of 32. The classifiers take turns, so that a busy moment hits all alike."""
-    batches = [
-        [resize(crops[i % len(crops)], classifier.input_size) for i in range(BATCH)]
-        for classifier in classifiers
-    ]
-    times: list[tuple[list[float], list[float]]] = [([], []) for _ in classifiers]
-    for number in range(LATENCY_ROUNDS + WARM_UP):
-        for classifier, batch, (one, many) in zip(classifiers, batches, times, strict=True):
-            one.append(_seconds(classifier, batch[:1]))
-            if number % BATCH_EVERY == 0:
-                many.append(_seconds(classifier, batch))
-    return [
-        {
-            "batch1": float(np.median(one[WARM_UP:])) * 1000,
-            "batch32_per_face": float(np.median(many[1:])) * 1000 / BATCH,
-        }
-        for one, many in times
-    ]
-
-
-def _seconds(classifier: Classifier, batch: Sequence[Picture]) -> float:
-    started = time.perf_counter()
-    classifier.classify(batch)
-    return time.perf_counter() - started
-
-
-def expected_calibration_error(
-    probabilities: NDArray[np.floating], labels: NDArray[np.integer]
-) -> float:
-    """Expected calibration error of the top class (Guo et al. 2017), 15 equal-width bins.
-
-    ``probabilities``: ``(n, classes)``; ``labels``: ``(n,)``. A fraction: the mean distance between
-    how sure the network was and how often it was right.
-    """
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gap = np.bincount(bins, weights=confidence - correct, minlength=CALIBRATION_BINS)
-    return float(np.abs(gap).sum() / len(labels))
+    """Milliseconds a face from uint8 crops ``(n, side, side)`` to probabilities, medians of many
+    calls with one face or 32. The classifiers take turns, so that a busy moment hits all alike."""
+    figures: list[dict[str, float]] = [{} for _ in classifiers]
+    for name, (faces, rounds) in LATENCIES.items():
+        chosen = [crops[i % len(crops)] for i in range(faces)]
+        batches = [[resize(crop, each.input_size) for crop in chosen] for each in classifiers]
+        calls = [
+            partial(each.classify, own) for each, own in zip(classifiers, batches, strict=True)
+        ]
+        seconds = [[timeit(call, number=1) for call in calls] for _ in range(WARM_UP + rounds)]
+        medians = np.median(seconds[WARM_UP:], axis=0).tolist()
+        for own, median in zip(figures, medians, strict=True):
+            own[name] = 1000 * median / faces
+    return figures
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
@@ -186,13 +148,11 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     ``logits``: ``(n, classes)``; ``labels``: ``(n,)``.
     """
     from scipy.optimize import minimize_scalar  # of the extra `train`, which measuring goes without
+    from scipy.special import log_softmax
 
-    def negative_log_likelihood(log_temperature: float) -> float:
-        scaled = logits / math.exp(log_temperature)
-        scaled = scaled - scaled.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(scaled).sum(axis=1))
-        return float((log_sum - scaled[np.arange(len(labels)), labels]).mean())
+    def loss(log_temperature: float) -> float:
+        likelihoods = log_softmax(logits / math.exp(log_temperature), axis=1)
+        return -float(likelihoods[np.arange(len(labels)), labels].mean())
 
-    low, high = (math.log(bound) for bound in TEMPERATURE_RANGE)
-    found = minimize_scalar(negative_log_likelihood, bounds=(low, high), method="bounded")
-    return math.exp(found.x)
+    bounds = np.log(TEMPERATURE_RANGE)
+    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x)

@@ -22,7 +22,7 @@ from worker.analysis.detection import FaceDetector, SearchSettings, overlaps
 from worker.errors import ImageLost, UsageError
 from worker.files import is_clutter, replace_file
 from worker.record import Box
-from worker.training.evaluation import wilson_interval
+from worker.training.evaluation import calibration_figures, wilson_interval
 from worker.training.tables import read_rows
 
 COLUMNS = ["file_name", "x1", "y1", "x2", "y2"]
@@ -170,9 +170,9 @@ def draw_detection(measured: Measured, min_confidence: float, folder: Path) -> N
     """detection.png, the curve, and reliability.png in ``folder``, which is made."""
     from worker.training.plots import plot_detection, plot_reliability  # with matplotlib
 
-    folder.mkdir(parents=True, exist_ok=True)
     plot_detection(measured.curve, min_confidence, folder / "detection.png")
-    plot_reliability(measured.confidence, measured.correct, BINS, folder / "reliability.png")
+    bins = calibration_figures(measured.confidence, measured.correct, BINS)
+    plot_reliability(bins, folder / "reliability.png")
 
 
 def mine_windows(

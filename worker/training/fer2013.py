@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from worker.errors import UsageError
 from worker.training.dataset import SPLITS, write_picture
@@ -24,18 +23,18 @@ def prepare(pixels_file: Path, votes_file: Path, output: Path) -> dict[str, int]
     labels: dict[str, dict[str, list[int]]] = {split: {} for split in SPLITS}
     pictures = read_named_rows(pixels_file, "pixels", "usage")
     for line, row in read_named_rows(votes_file, "usage", "image name"):
+        pixel_line, pixels = next(pictures, (line, {"usage": "", "pixels": ""}))
         usage, name, *cells = row.values()
         try:
             split, votes = USAGES[usage], parse_votes(cells)
-        except (KeyError, ValueError):
-            raise UsageError(f"{votes_file}, line {line}: not as in fer2013new.csv") from None
-        pixel_line, pixels = next(pictures, (line, {"usage": "none", "pixels": ""}))
-        picture = _picture(pixels["pixels"])
-        if picture is None or pixels["usage"] != usage:
+            picture = np.array(pixels["pixels"].split(), np.uint8).reshape(SIDE, SIDE)
+            if pixels["usage"] != usage:
+                raise ValueError("two pictures")
+        except (KeyError, ValueError, OverflowError) as error:
             raise UsageError(
-                f"{pixels_file}, line {pixel_line}: not as in fer2013.csv, or not about the same "
-                f"picture as line {line} of {votes_file}"
-            )
+                f"{votes_file}, line {line}, and {pixels_file}, line {pixel_line}: not as in "
+                f"fer2013new.csv and fer2013.csv, or not about the same picture: {error}"
+            ) from error
         if name:
             path = output / split / Path(name).with_suffix(".png").name
             write_picture(path, picture)
@@ -44,11 +43,3 @@ def prepare(pixels_file: Path, votes_file: Path, output: Path) -> dict[str, int]
     for split, votes_of in labels.items():
         write_labels(output / split, votes_of)
     return {split: len(votes_of) for split, votes_of in labels.items()}
-
-
-def _picture(levels: str) -> NDArray[np.uint8] | None:
-    """Levels as text, as uint8 ``(48, 48)``; None if they are none."""
-    try:
-        return np.array(levels.split(), dtype=np.uint8).reshape(SIDE, SIDE)
-    except (ValueError, OverflowError):
-        return None

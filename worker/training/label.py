@@ -5,7 +5,6 @@ from it: label.csv, the FER+ table that `train` reads.
 """
 
 import csv
-import io
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +18,7 @@ from flask.typing import ResponseReturnValue
 from worker.errors import Stop, UsageError
 from worker.record import EMOTIONS, utc_now
 from worker.training.agreement import agreement_rows
-from worker.training.tables import LABELS, read_named_rows, write_labels
+from worker.training.tables import LABELS, read_named_rows, write_labels, write_rows
 from worker.web import guard
 
 VOTES = "votes.csv"
@@ -46,12 +45,10 @@ class Ballot:
         self.folder, self.faces = folder, faces
         self._path, self._mutex, self._known = folder / VOTES, Lock(), frozenset(faces)
         self._votes: dict[str, dict[str, str]] = {}  # of each labeller, the latest one last
-        self._path.touch()
-        # A line that a power cut left without its end was never confirmed to anybody.
-        self._size = self._path.read_bytes().rfind(b"\n") + 1
-        os.truncate(self._path, self._size)
-        if not self._size:
-            self._append(COLUMNS)
+        if not self._path.exists():
+            write_rows(self._path, [COLUMNS])
+        next(read_named_rows(self._path, *COLUMNS), None)  # another program's is left as it is
+        self._drop_torn_line()
         for line, row in read_named_rows(self._path, *COLUMNS):
             if row["label"] not in (*LABEL_NAMES, UNDO):
                 raise UsageError(f"{self._path}, line {line}: there is no label {row['label']}")
@@ -62,7 +59,7 @@ class Ballot:
         """Keep a vote, or with `UNDO` take it back; it is on disk when this returns. Raises OSError
         or Stop if it could not be kept."""
         with self._mutex:
-            self._append((face, labeller, label, utc_now()))
+            self._append(face, labeller, label, utc_now())
             self._count(labeller, face, label)
             self._write_labels()
 
@@ -71,17 +68,16 @@ class Ballot:
         with self._mutex:
             return {name: dict(cast) for name, cast in self._votes.items() if cast}
 
-    def _append(self, values: tuple[str, ...]) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(values)
-        line = text.getvalue().encode()
-        with self._path.open("r+b") as file:
-            file.truncate(self._size)  # what a full disk left of the one before
-            file.seek(self._size)
-            file.write(line)
+    def _append(self, *values: str) -> None:
+        self._drop_torn_line()
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(values)
             file.flush()
             os.fsync(file.fileno())
-        self._size += len(line)
+
+    def _drop_torn_line(self) -> None:
+        """What a power cut or a full disk left without its end was never confirmed to anybody."""
+        os.truncate(self._path, self._path.read_bytes().rfind(b"\n") + 1)
 
     def _count(self, labeller: str, face: str, label: str) -> None:
         cast = self._votes.setdefault(labeller, {})
@@ -113,7 +109,7 @@ def open_ballot(folder: Path) -> Iterator[Ballot]:
     """
     # What a link shows of another folder is not for a page.
     own = (path for path in folder.glob("*.png") if path.resolve().parent == folder.resolve())
-    faces = sorted(p.name for p in own if p.name.isprintable() and p.name[0] != ".")
+    faces = sorted(p.name for p in own if p.name.isprintable() and p.name == p.name.lstrip(" ."))
     if not faces:
         raise UsageError(f"{folder}: there is no face in it (PNG files, as `crop` makes them)")
     if (folder / LABELS).exists() and not (folder / VOTES).exists():
@@ -140,7 +136,7 @@ def create_app(ballot: Ballot) -> Flask:
     @app.errorhandler(OSError)
     @app.errorhandler(Stop)
     def not_kept(error: Exception) -> ResponseReturnValue:
-        return Response(f"the vote could not be written: {error}", 507, mimetype="text/plain")
+        return Response(f"nothing was kept: {error}", 507, mimetype="text/plain")
 
     @app.get("/")
     def page() -> str:
@@ -152,40 +148,29 @@ def create_app(ballot: Ballot) -> Flask:
             abort(404)
         return send_file(ballot.folder / name, mimetype="image/png")
 
-    @app.get("/next")
-    def following() -> ResponseReturnValue:
-        return state(labeller())
-
-    @app.post("/vote")
-    def vote() -> ResponseReturnValue:
-        name, face, label = labeller(), request.form.get("face", ""), request.form.get("label", "")
-        if face not in ballot.faces or label not in LABEL_NAMES:
-            abort(422, "no such face, or no such label")
-        ballot.vote(name, face, label)
-        return state(name)
-
-    @app.post("/undo")
-    def undo() -> ResponseReturnValue:
-        name = labeller()
-        latest = next(reversed(ballot.votes().get(name, {})), None)
-        if latest:
-            ballot.vote(name, latest, UNDO)
-        return state(name, latest)
-
     @app.get("/agreement")
     def agreement() -> ResponseReturnValue:
         return [*agreement_rows(ballot.votes())]
 
-    def labeller() -> str:
-        """Whose request it is, as the name is kept; ends it if there is none."""
-        name = request.values.get("labeller", "").strip()
+    @app.post("/vote")
+    def vote() -> ResponseReturnValue:
+        """Keep what a labeller says of a face, or take the latest back, or neither; then say what
+        the page shows next, and how far the labeller is."""
+        asked = ("labeller", "face", "label")
+        name, face, label = (request.form.get(key, "") for key in asked)
+        name = name.strip()
         if not (0 < len(name) <= LONGEST_NAME and name.isprintable()):
             abort(422, f"a labeller's name has 1 to {LONGEST_NAME} printable characters")
-        return name
-
-    def state(labeller: str, again: str | None = None) -> ResponseReturnValue:
-        """What the page shows next: a face (``again``: this one), and how far the labeller is."""
-        cast = ballot.votes().get(labeller, {})
+        again = None
+        if label == UNDO:
+            again = next(reversed(ballot.votes().get(name, {})), None)
+            if again:
+                ballot.vote(name, again, UNDO)
+        elif label:
+            if face not in ballot.faces or label not in LABEL_NAMES:
+                abort(422, "no such face, or no such label")
+            ballot.vote(name, face, label)
+        cast = ballot.votes().get(name, {})
         left = (face for face in ballot.faces if face not in cast)
         return {"face": again or next(left, None), "done": len(cast), "total": len(ballot.faces)}
 
