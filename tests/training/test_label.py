@@ -289,7 +289,7 @@ def test_each_label_is_explained(client: FlaskClient) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_said(folder: Path) -> None:
-    (folder / "votes.csv").mkdir()
+    (folder / "votes.csv.lock").mkdir()
     with pytest.raises(Stop, match="cannot write"), open_ballot(folder):
         pass
 
