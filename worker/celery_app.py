@@ -15,14 +15,12 @@ import os
 import sys
 from dataclasses import replace
 from functools import cache
-from threading import Lock
 from typing import Any
 
 from billiard import current_process
 from celery import Celery, Task
 from celery.exceptions import ImproperlyConfigured
 from celery.signals import celeryd_init, worker_process_shutdown
-from celery.utils.time import get_exponential_backoff_interval
 
 from worker.analysis import Analysts
 from worker.analysis.weights_file import read_weights
@@ -57,16 +55,15 @@ app.conf.update(
 
 
 class Recorder:
-    """What one process needs, opened once: child process, JSON file, connections. For one thread.
+    """What one process needs, opened once: child process, JSON file, connections.
 
     ``index``: 0.. among this machine's processes. Raises Stop for weights or a file that cannot be
     used.
     """
 
     def __init__(self, config: Config, index: int) -> None:
-        _, facts = read_weights(config.classification.weights)
+        self._network = read_weights(config.classification.weights)[1].network
         self._config = config
-        self._network = facts.network
         self._client = ServerClient(config.server, config.worker.id)
         self._database = _open_database(config, index)
         self._analysts = Analysts(config)
@@ -86,15 +83,20 @@ class Recorder:
         except RetryLater as error:
             if not last_try:
                 raise
-            lost = ImageLost("unreachable", f"{error}; given up after {MAX_RETRIES} retries")
-            image = replace(image, problem=lost)
+            problem = ImageLost("unreachable", f"{error}; given up after {MAX_RETRIES} retries")
+            image = replace(image, problem=problem)
+        outcome: Analysis | ImageLost
+        try:
+            outcome = image.problem or self._analysts.analyze(image.content)
+        except ImageLost as lost:
+            outcome = lost
         threshold = image.threshold
         if threshold is None and not image.problem:
             threshold = self._config.server.fallback_threshold
         record = build_record(
             file_name=image.file_name,
             threshold=threshold,
-            outcome=image.problem or self._analyze(image.content),
+            outcome=outcome,
             task_id=image.task_id,
             worker=self._config.worker.id,
             network=self._network,
@@ -102,19 +104,10 @@ class Recorder:
         self._database.append(record)
         return record
 
-    def _analyze(self, content: bytes) -> Analysis | ImageLost:
-        try:
-            return self._analysts.analyze(content)
-        except ImageLost as lost:
-            return lost
-
     def close(self) -> None:
         self._analysts.close()
         self._client.close()
         self._database.close()
-
-
-_one_at_a_time = Lock()  # if Celery is told to use threads
 
 
 @cache
@@ -122,7 +115,14 @@ def _recorder() -> Recorder:
     return Recorder(load_config(), getattr(current_process(), "index", 0))
 
 
-@app.task(name="emotion.analyze", bind=True)  # type: ignore[untyped-decorator]
+@app.task(  # type: ignore[untyped-decorator]
+    name="emotion.analyze",
+    bind=True,
+    autoretry_for=(RetryLater, Stop),
+    max_retries=MAX_RETRIES,
+    retry_backoff=1,
+    retry_backoff_max=LONGEST_WAIT,
+)
 def analyze(
     self: Task,
     image: str | None = None,
@@ -146,16 +146,8 @@ def analyze(
         "file_name": file_name,
         "task_id": task_id or self.request.id,
     }
-    retries = self.request.retries
-    try:
-        with _one_at_a_time:
-            record = _recorder().record_of(document, last_try=retries >= MAX_RETRIES)
-    except (RetryLater, Stop) as error:
-        logger.warning("task=%s: %s", document["task_id"], error)
-        asked = error.wait if isinstance(error, RetryLater) else None
-        wait = asked or get_exponential_backoff_interval(1, retries, LONGEST_WAIT, full_jitter=True)
-        wait = min(wait, LONGEST_WAIT)
-        raise self.retry(exc=error, countdown=wait, max_retries=MAX_RETRIES) from error
+    last_try = self.request.retries >= self.max_retries
+    record = _recorder().record_of(document, last_try=last_try)
     logger.info("task=%s faces=%d", record.get("task_id"), len(record["faces"]))
     return record
 

@@ -1,6 +1,5 @@
 """`check`: what it looks at, what it says to do, and what it never shows."""
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -28,18 +27,16 @@ def lines(call: Call, *arguments: str) -> tuple[int, dict[str, tuple[str, str]]]
 
 
 def test_all_that_a_first_run_needs_is_tried_in_order(call: Call, server: ScriptedServer) -> None:
-    code, said = lines(call, "--url", server.url, *POSTS, "--set", "metrics.address=127.0.0.1:0")
+    code, said = lines(call, "--url", server.url, *POSTS)
     assert code == 0
     assert {what: state for what, (state, _) in said.items()} == {
         "configuration": "ok",
         "weights": "ok",
         "database": "ok",
-        "metrics": "ok",
         "server": "reachable",
     }
     assert "emotion_net" in said["weights"][1]
     assert "GB free" in said["database"][1]
-    assert said["metrics"][1].startswith("http://127.0.0.1:")
     assert "threshold 0.2; not tried: GET /image and POST /results" in said["server"][1]
     assert all(
         request.method == "OPTIONS" or request.path == "/threshold" for request in server.requests
@@ -47,16 +44,12 @@ def test_all_that_a_first_run_needs_is_tried_in_order(call: Call, server: Script
 
 
 def test_a_failure_says_what_to_do_and_the_rest_is_tried_all_the_same(call: Call) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        flags = (f"metrics.address={port}", "database.path=/proc/nowhere/results.json")
-        sets = [word for flag in flags for word in ("--set", flag)]
-        code, said = lines(call, "--url", "http://127.0.0.1:1", *sets)
+    nowhere = ("--set", "database.path=/proc/nowhere/results.json")
+    code, said = lines(call, "--url", "http://127.0.0.1:1", *nowhere)
     failed = {what: details for what, (state, details) in said.items() if state == "FAILED"}
-    assert [*failed] == ["database", "metrics", "server"]
+    assert [*failed] == ["database", "server"]
     assert code == 5  # that of the first
     assert "/proc/nowhere" in failed["database"]
-    assert f"[metrics] address = 127.0.0.1:{port}" in failed["metrics"]
     assert "does the server run there, and is [server] url right?" in failed["server"]
 
 

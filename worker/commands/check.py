@@ -26,11 +26,11 @@ def run(options: argparse.Namespace) -> int:
     if code := attempt("configuration", lambda: check_configuration(options)):
         return code
     config = load(options)
-    codes = [attempt("weights", lambda: check_weights(config))]
-    codes.append(attempt("database", lambda: check_database(config)))
-    if config.metrics.address:
-        codes.append(attempt("metrics", lambda: check_metrics(config)))
-    codes.append(attempt("server", lambda: check_server(config), "reachable"))
+    codes = [
+        attempt("weights", lambda: check_weights(config)),
+        attempt("database", lambda: check_database(config)),
+        attempt("server", lambda: check_server(config), "reachable"),
+    ]
     return next(filter(None, codes), 0)
 
 
@@ -78,14 +78,6 @@ def check_database(config: "Config") -> str:
         free = shutil.disk_usage(path.parent).free
         owed = database.owed_count()
         return f"{path}: writable, {free / 1e9:.1f} GB free, {owed} results still to post"
-
-
-def check_metrics(config: "Config") -> str:
-    """Take the address, for a moment."""
-    from worker.daemon.metrics import Metrics, serve
-
-    with serve(config.metrics.address, Metrics()) as url:
-        return f"{url}/metrics and /healthz can be served"
 
 
 def check_server(config: "Config") -> str:

@@ -26,7 +26,7 @@ class Alarm:
     """The waits of the main thread, which a signal or a tick ends. They feed systemd's watchdog.
 
     ``clock``: monotonic seconds. ``calls``: what wakes it; a SimpleQueue and not an Event, because
-    its put() may be called from a signal handler that interrupts the very get() it wakes, where
+    its put() may be called from a signal handler that interrupts the very get() it wakes; there
     Event.set() can deadlock.
     """
 
@@ -34,18 +34,20 @@ class Alarm:
     calls: "SimpleQueue[None]" = field(default_factory=SimpleQueue)
     stop_requested: bool = False
     reload_requested: bool = False
-    _terminal: bool = False
     _schedule: Any = None
 
     def install(self, *, hangup: bool = False) -> None:
-        """Take over SIGINT and SIGTERM, with ``hangup`` also SIGHUP. To be called first, before the
-        slow imports: the first process of a container ignores signals that it has no handler
-        for."""
+        """Take over SIGINT and SIGTERM, with ``hangup`` also SIGHUP. In a terminal that one stops,
+        since it says that the window was closed.
+
+        To be called first, before the slow imports: the first process of a container ignores
+        signals that it has no handler for.
+        """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         if hangup and hasattr(signal, "SIGHUP"):
-            self._terminal = os.isatty(0)
-            signal.signal(signal.SIGHUP, self._on_hangup)
+            in_terminal = os.isatty(0)
+            signal.signal(signal.SIGHUP, self._on_signal if in_terminal else self._on_hangup)
 
     def stop(self) -> None:
         """Ask the loop to end after the images in hand."""
@@ -101,10 +103,7 @@ class Alarm:
             self._schedule.shutdown(wait=False)
 
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
-        if self._terminal and not os.isatty(0):  # the window was closed: nobody meant to reload
-            self._on_signal(number, frame)
-        else:
-            self.reload()
+        self.reload()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.stop_requested:

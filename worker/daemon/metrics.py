@@ -5,7 +5,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -95,10 +95,9 @@ class Metrics:
         if record["threshold"] is not None:
             self.figures["threshold"].set(record["threshold"])
 
-    def stage(self, name: str) -> AbstractContextManager[object]:
-        """Measure what is done inside as one of STAGES, also if it fails."""
-        stage: AbstractContextManager[object] = self.figures["stage_seconds"].labels(name).time()
-        return stage
+    def stage(self, name: str) -> Any:
+        """A context manager that measures what is done in it as one of STAGES, also if it fails."""
+        return self.figures["stage_seconds"].labels(name).time()
 
     def value(self, name: str, **labels: str) -> float:
         """A gauge as it stands now."""

@@ -11,37 +11,37 @@ from worker.log import configure_logging
 
 logger = logging.getLogger(__name__)
 
-FIXED_SECTIONS = {"detection", "classification", "database", "metrics"}
-FIXED_KEYS = {"server.results_path", "server.max_image_pixels", "worker.parallel"}
-
 
 def reloaded(old: Config, read_again: Callable[[], Config]) -> Config:
     """The configuration as it is to hold from now on; the old one if the new one has a mistake."""
     try:
-        config, changed, waiting = merge(old, read_again())
+        new = read_again()
+        config = merge(old, new)
         ServerClient(config.server, config.worker.id).close()  # whose files must be usable
     except UsageError as error:
         logger.error("SIGHUP: %s; the old configuration stays in force", error)
         return old
     configure_logging(config.log)
-    changes, rest = ", ".join(changed) or "nothing", ", ".join(waiting) or "nothing"
-    logger.info("SIGHUP: changed: %s; waits for a restart: %s", changes, rest)
+    changed, waiting = differing(old, config), differing(config, new)
+    logger.info("SIGHUP: changed: %s; waits for a restart: %s", changed, waiting)
     return config
 
 
-def merge(old: Config, new: Config) -> tuple[Config, list[str], list[str]]:
-    """``new``, but as in ``old`` what cannot change while the daemon runs; then the keys that
-    changed, and those that wait for a restart, as `[section] key`."""
-    sections, changed, waiting = {}, [], []
-    for name, section in vars(new).items():
-        before, live = getattr(old, name), {}
-        for key, value in vars(section).items():
-            if value == getattr(before, key):
-                continue
-            if name in FIXED_SECTIONS or f"{name}.{key}" in FIXED_KEYS:
-                waiting.append(f"[{name}] {key}")
-            else:
-                changed.append(f"[{name}] {key}")
-                live[key] = value
-        sections[name] = replace(before, **live)
-    return replace(old, **sections), changed, waiting
+def merge(old: Config, new: Config) -> Config:
+    """``new``, but as in ``old`` what cannot change while the daemon runs: the database, the
+    children that analyse, the address of the metrics, and whether results are owed."""
+    pixels, owed = old.server.max_image_pixels, old.server.results_path
+    server = replace(new.server, max_image_pixels=pixels, results_path=owed)
+    worker = replace(new.worker, parallel=old.worker.parallel)
+    return replace(old, server=server, worker=worker, log=new.log)
+
+
+def differing(one: Config, other: Config) -> str:
+    """The keys in which two configurations differ, as `[section] key`, or that it is nothing."""
+    keys = [
+        f"[{name}] {key}"
+        for name, section in vars(one).items()
+        for key, value in vars(section).items()
+        if value != getattr(getattr(other, name), key)
+    ]
+    return ", ".join(keys) or "nothing"

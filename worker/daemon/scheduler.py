@@ -35,7 +35,6 @@ from worker.errors import DiskRefuses, RetryLater
 logger = logging.getLogger(__name__)
 
 SWITCH_INTERVAL = 0.0005  # seconds
-LAST_POSTS = 10.0  # seconds that `once` waits for a server to take its last results
 
 
 @dataclass
@@ -147,7 +146,7 @@ def run(
     sys.setswitchinterval(SWITCH_INTERVAL)
     # First of all, so that a wrong file ends the process at once.
     network = read_weights(config.classification.weights)[1].network
-    hand, metrics = Hand(), Metrics(network)
+    hand, metrics = Hand(), Metrics(network, health_limit(config))
     with ExitStack() as stack:
         stack.callback(alarm.close)
         if config.metrics.address:
@@ -200,12 +199,8 @@ def run_once(config: Config, alarm: Alarm, analysts: Analysts) -> int:
             alarm.wait(seconds)
         if hand.kept or loop.fault is None:
             loop.poller.record_kept()
-            patience = min(patience, LAST_POSTS)
-            while not alarm.stop_requested and (seconds := loop.poster.step()) is not None:
-                patience -= seconds
-                if seconds and patience < 0:
-                    break
-                alarm.wait(seconds)
+            while loop.poster.step() == 0 and not alarm.stop_requested:
+                continue
         if loop.fault is not None:
             raise loop.fault
         return database.owed_count() if database.owe else 0

@@ -4,6 +4,8 @@ anyone. It needs no script and refreshes itself."""
 import time
 from collections.abc import Iterable
 from html import escape
+from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING
 
 from worker.record import Record, ranked_emotions
@@ -12,14 +14,7 @@ if TYPE_CHECKING:
     from worker.daemon.metrics import Metrics
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # its Content-Security-Policy
-PAGE = """<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>emotion worker</title>
-<meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="5">
-<style>:root {{ color-scheme: light dark }} body {{ font: 1rem sans-serif; margin: 1rem }}
-th, td {{ text-align: left; padding: .2rem .8rem .2rem 0 }}</style>
-<h1>emotion worker</h1><table>{state}</table><h2>Latest records</h2>
-<table><tr><th scope="col">processed<th scope="col">file<th scope="col">faces</tr>{records}</table>
-<p>{at} UTC</p>
-"""
+PAGE = Template(Path(__file__).with_suffix(".html").read_text())
 
 
 def status_page(metrics: "Metrics") -> bytes:
@@ -37,7 +32,8 @@ def status_page(metrics: "Metrics") -> bytes:
     )
     records = [_cells(record) for record in reversed(metrics.latest)] or [("none yet",)]
     at = time.strftime("%H:%M:%S", time.gmtime())
-    return PAGE.format(state=_rows(state), records=_rows(records), at=at).encode(errors="replace")
+    page = PAGE.substitute(state=_rows(state), records=_rows(records), at=at)
+    return page.encode(errors="replace")
 
 
 def _cells(record: Record) -> tuple[str, ...]:
