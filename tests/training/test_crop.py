@@ -106,9 +106,17 @@ def test_files_of_others_are_refused(source: Path, tmp_path: Path) -> None:
     (output / "crops.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UsageError, match=r"crops\.csv, line 1: expected the columns file"):
         crop(source, output)
-    (output / "crops.csv").write_text(",".join(COLUMNS) + "\ngone.png,x,1,2,3,4,fear,0.5\n")
-    with pytest.raises(UsageError, match=r"lists gone\.png, which cannot be read"):
-        crop(source, output)
+
+
+def test_a_crop_that_was_deleted_is_made_again_and_listed_once(
+    source: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "faces"
+    crop(source, output)
+    [before] = rows(output)
+    (output / before["file"]).unlink()
+    assert crop(source, output) == Cropped(images=1, faces=1)
+    assert rows(output) == [before]
 
 
 def test_a_folder_that_cannot_be_written_is_said(source: Path, tmp_path: Path) -> None:

@@ -4,16 +4,17 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import cv2
-import numpy as np
+from numpy.typing import NDArray
 
-from worker.analysis.cropping import Picture, crop_face
+from worker.analysis.cropping import crop_face
 from worker.analysis.decoding import decode
 from worker.analysis.pipeline import Pipeline
 from worker.analysis.sources import Source, read_image
 from worker.config import Config
-from worker.errors import ImageLost, UsageError
+from worker.errors import ImageLost
 from worker.training.dataset import write_picture
 from worker.training.tables import read_named_rows, write_rows
 
@@ -48,8 +49,9 @@ def crop_faces(sources: Iterable[Source], config: Config, output: Path) -> Cropp
     """
     table, own = output / TABLE, output.resolve()
     listed = read_named_rows(table, *COLUMNS) if table.exists() else ()
-    rows = [tuple(row[name] for name in COLUMNS) for _, row in listed]
-    seen = [difference_hash(_read_crop(output / row[0])) for row in rows]
+    rows = {row["file"]: [row[name] for name in COLUMNS] for _, row in listed}
+    there = (cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in output.glob("*.png"))
+    seen = [difference_hash(crop) for crop in there if crop is not None]
     pipeline, done = Pipeline(config), Cropped()
     try:
         for source in sources:
@@ -75,16 +77,16 @@ def crop_faces(sources: Iterable[Source], config: Config, output: Path) -> Cropp
                 emotion = max(face.probabilities, key=face.probabilities.__getitem__)
                 box = map(str, astuple(face.box))
                 surest = f"{face.probabilities[emotion]:.2f}"
-                rows.append((name, str(source.path), *box, emotion, surest))
+                rows[name] = [name, str(source.path), *box, emotion, surest]
                 done.faces += 1
     finally:
         # Also if a person or a full disk ended it: what is written is listed.
         if rows:
-            write_rows(table, [COLUMNS, *rows])
+            write_rows(table, [COLUMNS, *rows.values()])
     return done
 
 
-def difference_hash(crop: Picture) -> int:
+def difference_hash(crop: NDArray[Any]) -> int:
     """Which of two neighbours, left or right, is brighter, all over a crop shrunk to 13 by 12.
 
     ``crop``: uint8 ``(side, side)``. Result: 144 bits; crops that look alike differ in few of them
@@ -93,13 +95,3 @@ def difference_hash(crop: Picture) -> int:
     small = cv2.resize(crop, (HASH_SIDE + 1, HASH_SIDE), interpolation=cv2.INTER_AREA)
     bits = small[:, 1:] > small[:, :-1]
     return int("".join("01"[bit] for bit in bits.ravel().tolist()), 2)
-
-
-def _read_crop(path: Path) -> Picture:
-    crop = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if crop is None:
-        raise UsageError(
-            f"{path.parent / TABLE} lists {path.name}, which cannot be read; "
-            "put it back, or name another --output"
-        )
-    return np.asarray(crop, np.uint8)
