@@ -70,12 +70,12 @@ def main(arguments: Sequence[str]) -> int:
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run the command that the first argument names, or `run` if it names none."""
-    name, rest = (arguments[0], arguments[1:]) if arguments else ("run", ())
+    name, *rest = arguments or ("run",)
     if name in ("-h", "--help", "--version"):
         print(f"{PROGRAM} {__version__}" if name == "--version" else overview())
         return 0
     if name.startswith("-"):  # `emotion-worker --url …` starts the daemon
-        name, rest = "run", arguments
+        name, rest = "run", [*arguments]
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS)
         raise UsageError(f"there is no command {name}{hint} (see {PROGRAM} --help)")

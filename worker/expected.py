@@ -43,22 +43,22 @@ def parse_expected(text: str) -> dict[str, float] | None:
 
 
 def class_weights(
-    expected: Mapping[str, float], classes: Sequence[str], shares: Mapping[str, float] | None
+    expected: Mapping[str, float] | None,
+    classes: Sequence[str],
+    shares: Mapping[str, float] | None,
 ) -> list[float]:
     """By what the probability of each of ``classes`` is to be multiplied, before all are
-    renormalised. Classes that ``expected`` does not name share the rest evenly.
+    renormalised. Classes that ``expected`` does not name share the rest evenly; None: as trained.
 
     ``shares``: how often each class was among the training faces. A class that was not among them
-    gets 0: the network cannot know it. Raises UsageError without ``shares``, or if ``expected``
-    names a class that is none of the network's.
+    gets 0: the network cannot know it. Raises UsageError if they are needed, and there are none.
     """
+    if expected is None:
+        return [1.0] * len(classes)
     if shares is None:
         raise UsageError(
             "[classification] expected: the weights file does not say how often each emotion was "
             "among its training faces; use a file of weights/, or train it anew"
         )
-    for name in expected:
-        if name not in classes:
-            raise UsageError(f"[classification] expected: the network does not know {name}")
     rest = max(0.0, 1 - sum(expected.values())) / max(1, len(classes) - len(expected))
     return [expected.get(name, rest) / shares[name] if shares[name] else 0.0 for name in classes]

@@ -35,19 +35,17 @@ class Classifier:
     ) -> None:
         content, self.facts = read_weights(weights)
         self.input_size = self.facts.input_size
-        unknown = [name for name in classes if name not in self.facts.classes]
-        if unknown:
-            raise UsageError(
-                f"[classification] classes: {weights} does not know {', '.join(unknown)}; "
-                f"it knows {', '.join(self.facts.classes)}"
-            )
+        shares = parse_expected(expected)
+        for key, names in (("classes", classes), ("expected", shares or ())):
+            if unknown := [name for name in names if name not in self.facts.classes]:
+                raise UsageError(
+                    f"[classification] {key}: {weights} does not know {', '.join(unknown)}; "
+                    f"it knows {', '.join(self.facts.classes)}"
+                )
         self.classes = tuple(classes) or self.facts.classes
-        self.expected: str | None = None
-        self._weights = np.ones(len(self.facts.classes), np.float32)
-        if (shares := parse_expected(expected)) is not None:
-            self.expected = expected
-            weighed = class_weights(shares, self.facts.classes, self.facts.class_shares)
-            self._weights = np.array(weighed, np.float32)
+        self.expected = None if shares is None else expected
+        weighed = class_weights(shares, self.facts.classes, self.facts.class_shares)
+        self._weights = np.array(weighed, np.float32)
         self._columns = [self.facts.classes.index(name) for name in self.classes]
         try:
             self._session = _load(content, threads)
