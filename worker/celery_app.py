@@ -10,7 +10,6 @@ A message is acknowledged once its record is on disk. If a process dies over it,
 once; if a whole machine does, another gets it within seconds of VISIBILITY_TIMEOUT.
 """
 
-import logging
 import os
 import sys
 from dataclasses import replace
@@ -29,8 +28,6 @@ from worker.config import Config, load_config
 from worker.database import Database, parse_rotation
 from worker.errors import ImageLost, RetryLater, Stop, UsageError
 from worker.record import Analysis, Record, build_record
-
-logger = logging.getLogger(__name__)
 
 MAX_RETRIES = 12  # with the usual bounds of the back-off, some minutes
 LONGEST_WAIT = 300  # seconds
@@ -147,9 +144,7 @@ def analyze(
         "task_id": task_id or self.request.id,
     }
     last_try = self.request.retries >= self.max_retries
-    record = _recorder().record_of(document, last_try=last_try)
-    logger.info("task=%s faces=%d", record.get("task_id"), len(record["faces"]))
-    return record
+    return _recorder().record_of(document, last_try=last_try)
 
 
 def _open_database(config: Config, index: int) -> Database:

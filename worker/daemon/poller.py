@@ -71,27 +71,24 @@ class Poller:
 
         Raises Stop that names the tasks that cannot be recorded.
         """
+        threshold, source = self.hand.threshold, "the last one that the server gave"
+        if threshold is None:
+            fallback = self.config.server.fallback_threshold
+            threshold, source = fallback, "[server] fallback_threshold"
         kept, lost = [*self.hand.kept], []
         self.hand.kept.clear()
         for held in kept:
             task = held.image.task_id
             if held.threshold is None and not held.image.problem:
-                held.threshold = self._last_threshold(task)
+                held.threshold = threshold
+                text = "task=%s was kept until the end; it is recorded with threshold %g, %s"
+                logger.warning(text, task, threshold, source)
             try:
                 self._finish(held)
             except RetryLater as error:
                 lost.append(f"task {task} is not recorded: {error}")
         if lost:
             raise Stop(f"{'; '.join(lost)}; a server that waits for results will offer it again")
-
-    def _last_threshold(self, task_id: str) -> float:
-        threshold, source = self.hand.threshold, "the last one that the server gave"
-        if threshold is None:
-            fallback = self.config.server.fallback_threshold
-            threshold, source = fallback, "[server] fallback_threshold"
-        text = "task=%s was kept until the end; it is recorded with threshold %g, %s"
-        logger.warning(text, task_id, threshold, source)
-        return threshold
 
     def _finish(self, held: InHand) -> Found:
         task = held.image.task_id
