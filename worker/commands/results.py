@@ -94,10 +94,11 @@ def run(options: argparse.Namespace) -> int:
         print("\n".join(line for each in found for line in each.lines()))
         return 0 if all(each.sound for each in found) else EXIT_DAMAGED
     chosen, paths = new_filter(options), find_files(options, default)
-    if options.follow:
-        show(options, chosen, paths, follow(paths or [default], chosen))
-    elif paths:
-        show(options, chosen, paths, chosen.select(read_files(paths)))
+    if not paths and not options.follow:
+        return 0
+    paths = paths or [default]
+    records = follow(paths, chosen) if options.follow else chosen.select(read_files(paths))
+    show(options, chosen, paths, records)
     return 0
 
 
