@@ -52,11 +52,9 @@ def _expected(text: str) -> str:
 
 
 def _classes(value: str | Iterable[str]) -> tuple[str, ...]:
-    classes = _words(value)
-    unknown = [name for name in classes if name not in EMOTIONS]
-    if unknown or len(set(classes)) != len(classes) or len(classes) == 1:
-        hint = did_you_mean(unknown[0], EMOTIONS) if unknown else ""
-        raise Slip(f"must be two or more of {', '.join(EMOTIONS)}{hint}")
+    classes = tuple(map(_emotion, _words(value)))
+    if len(set(classes)) != len(classes) or len(classes) == 1:
+        raise Slip("must be two or more emotions, each once")
     return classes
 
 
@@ -72,6 +70,7 @@ _id = matching(r"[\x21-\x7e]{1,100}", "1 to 100 visible ASCII characters")
 _size = matching(r"[1-9]\d* ?[kMG]B", "a size such as 500 MB")
 _rotation = matching(r"never|monthly|[1-9]\d* ?[kMG]B", "never, monthly, or a size such as 100 MB")
 _fraction = number(float, 0, 1)
+_emotion = one_of(*EMOTIONS)
 
 
 @dataclass(frozen=True)
