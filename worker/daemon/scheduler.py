@@ -182,8 +182,9 @@ def run(
 def run_once(config: Config, alarm: Alarm, analysts: Analysts) -> int:
     """Drain what the server has, posting as it goes; returns how many posts are still owed.
 
-    An image that cannot be finished for a fault of something else, and posts that the server does
-    not take, are waited for `[worker] max_backoff` seconds in all. Raises what `run` raises,
+    An image that cannot be finished for a fault of something else, and a result that the server
+    wants before it offers more and does not take, are waited for `[worker] max_backoff` seconds in
+    all. At the end each post that is owed is tried, until one fails. Raises what `run` raises,
     DiskRefuses, and RetryLater at any other fault.
     """
     network = read_weights(config.classification.weights)[1].network
