@@ -12,7 +12,7 @@ import requests
 from werkzeug.test import Client
 
 from worker.errors import UsageError
-from worker.web import MAX_BODY, WebServer, guard, parse_json
+from worker.web import MAX_BODY, WebServer, guard
 
 POLICY = "default-src 'none'"
 
@@ -123,9 +123,3 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read() -> None:
 def test_a_port_that_is_none_is_named(port: int) -> None:
     with pytest.raises(UsageError, match=str(port)):
         WebServer(page, port=port)
-
-
-@pytest.mark.parametrize("text", ["", "{", "NaN", "[1e999]", "[" * 100_000, b"\xff", "9" * 5000])
-def test_what_is_no_json_is_a_value_error(text: str | bytes) -> None:
-    with pytest.raises(ValueError):
-        parse_json(text)

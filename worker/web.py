@@ -5,7 +5,6 @@ here (DNS rebinding) or as itself. Both show in headers that no page can change:
 Sec-Fetch-Site. Nothing here needs Flask.
 """
 
-import json
 import logging
 import socket
 from collections.abc import Collection, Iterable
@@ -75,16 +74,6 @@ def _is_our_name(given: str, host: str) -> bool:
         return name in ("localhost", host.lower()) or bool(ip_address(name))
     except ValueError:  # neither a name of ours nor an address
         return False
-
-
-def parse_json(text: str | bytes) -> Any:
-    """What JSON from anybody says. Raises ValueError, also for NaN and for what is too deep."""
-    try:
-        value = json.loads(text)
-        json.dumps(value, allow_nan=False)  # loads() takes NaN and Infinity, which JSON has not
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    return value
 
 
 class WebServer:

@@ -9,8 +9,7 @@ import pytest
 
 from tests.client.helpers import RECORD, TEXT, TOKEN, NewClient, json_reply, pulled
 from tests.scripted_server import Reply, ScriptedServer
-from worker.client.bearer_token import BearerToken
-from worker.config import ServerConfig
+from worker.client.bearer_token import hide_token
 from worker.errors import RetryLater, ServerRefuses, UsageError
 
 
@@ -158,12 +157,11 @@ def test_the_token_is_in_nothing_that_is_recorded_of_an_image(
             assert piece not in recorded
 
 
-def test_a_message_without_the_token_is_left_as_it_is(new_client: NewClient) -> None:
-    hide = BearerToken(ServerConfig(token=TOKEN)).hide
+def test_a_message_without_the_token_is_left_as_it_is() -> None:
     for text in ("100%25 of \\u0041 'quoted'", "C:\\files", "", "s3cr3t", "\\"):
-        assert hide(text) == text
-    assert hide(f"a{TOKEN}b") == "***"
-    assert BearerToken(ServerConfig()).hide("a\0b") == "ab"
+        assert hide_token(text, TOKEN) == text
+    assert hide_token(f"a{TOKEN}b", TOKEN) == "***"
+    assert hide_token("a\0b", None) == "ab"
 
 
 def test_the_token_is_in_no_repr(new_client: NewClient) -> None:

@@ -8,7 +8,6 @@ from redis import Redis
 
 from tests.demo_server.requests_to_it import (
     LEASE,
-    MAX_IMAGE_BYTES,
     Clock,
 )
 from tests.redis_server import RedisServer, redis_server
@@ -64,5 +63,5 @@ def clock(queue_and_clock: tuple[ImageQueue, Clock]) -> Clock:
 
 @pytest.fixture
 def url(queue: ImageQueue) -> Iterator[str]:
-    with WebServer(create_app(queue, max_image_bytes=MAX_IMAGE_BYTES)) as server:
+    with WebServer(create_app(queue)) as server:
         yield server.url

@@ -1,13 +1,11 @@
 """What the tests of the reference server send to it, over real HTTP, and the time they let pass."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import requests
 from werkzeug.http import parse_options_header
 
 LEASE = 60.0
-MAX_IMAGE_BYTES = 10_000
 WORKER_ACCEPT = {"Accept": "image/*, application/json"}
 JPEG = b"\xff\xd8 the bytes of a picture"
 
@@ -50,11 +48,6 @@ def record_of(task_id: str, **changes: Any) -> dict[str, Any]:
 def post(url: str, record: Any, **headers: str) -> requests.Response:
     key = {"Idempotency-Key": record["task_id"]} if isinstance(record, dict) else {}
     return requests.post(f"{url}/results", json=record, headers=key | headers, timeout=10)
-
-
-def add(url: str, content: bytes, headers: Mapping[str, str | bytes]) -> requests.Response:
-    sent = {"Content-Type": "image/jpeg", **headers}
-    return requests.post(f"{url}/images", data=content, headers=sent, timeout=10)
 
 
 def put_threshold(url: str, body: bytes) -> requests.Response:

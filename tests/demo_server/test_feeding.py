@@ -1,7 +1,6 @@
 """What the reference server promises to those who feed and run it."""
 
 import logging
-import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,8 +9,6 @@ import requests
 
 from tests.demo_server.requests_to_it import (
     JPEG,
-    MAX_IMAGE_BYTES,
-    add,
     get,
     name_of,
     post,
@@ -22,61 +19,6 @@ from worker.demo_server.app import create_app, load_folder
 from worker.demo_server.image_queue import ImageQueue
 from worker.errors import UsageError
 from worker.web import WebServer
-
-
-def test_an_image_that_is_posted_waits_for_a_worker(url: str) -> None:
-    # Given
-    name = "семья.jpg".encode()  # as curl sends it
-    # When
-    answer = add(url, JPEG, {"X-File-Name": name, "X-Threshold": "0.15"})
-    # Then
-    image = pull(url)
-    assert (answer.status_code, answer.json()) == (201, {"task_id": image.headers["X-Task-Id"]})
-    assert (image.content, image.headers["Content-Type"]) == (JPEG, "image/jpeg")
-    assert (name_of(image), image.headers["X-Threshold"]) == ("семья.jpg", "0.15")
-
-
-def test_an_image_needs_no_name_and_no_known_type(url: str) -> None:
-    assert add(url, JPEG, {"Content-Type": "application/octet-stream"}).status_code == 201
-    image = pull(url)
-    assert name_of(image) == "image"
-    assert image.headers["Content-Type"] == "application/octet-stream"
-
-
-@pytest.mark.parametrize(
-    ("content", "headers", "status"),
-    [
-        (b"", {}, 400),
-        (JPEG, {"X-Threshold": "abc"}, 400),
-        (JPEG, {"X-Threshold": "7"}, 400),
-        (JPEG, {"X-Threshold": "NaN"}, 400),
-        (JPEG, {"X-Threshold": "null"}, 400),
-        (JPEG, {"X-Threshold": ""}, 400),
-        (b"x" * (MAX_IMAGE_BYTES + 1), {}, 413),
-        (JPEG, {"Content-Type": "text/html"}, 415),
-    ],
-)
-def test_what_is_no_image_to_hand_out_is_refused(
-    url: str, content: bytes, headers: dict[str, str], status: int
-) -> None:
-    answer = add(url, content, headers)
-    assert answer.status_code == status
-    assert answer.json()["error"]
-    assert pull(url).status_code == 204
-
-
-def test_half_an_upload_is_not_handed_out(url: str) -> None:
-    # Given
-    address = urlsplit(url)
-    head = f"POST /images HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 99\r\n"
-    # When
-    with socket.create_connection((address.hostname, address.port), timeout=10) as sender:
-        sender.sendall(head.encode() + b"Content-Type: image/jpeg\r\n\r\nhalf")
-        sender.shutdown(socket.SHUT_WR)
-        answer = sender.recv(100)
-    # Then
-    assert answer == b""
-    assert pull(url).status_code == 204
 
 
 def test_a_folder_is_loaded_by_name_and_only_its_images(

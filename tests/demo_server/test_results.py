@@ -168,7 +168,7 @@ def test_a_task_that_is_no_unicode_is_refused_like_any_other(url: str) -> None:
 def test_a_result_without_a_key_is_refused(queue: ImageQueue, url: str) -> None:
     record = record_of(queue.add(JPEG, "a.jpg"))
     answer = requests.post(f"{url}/results", json=record, timeout=10)
-    assert answer.status_code == 400
+    assert answer.status_code == 422
     assert "Idempotency-Key" in answer.json()["error"]
 
 

@@ -1,6 +1,5 @@
 """The bearer token: from the environment, or from a file that only its owner can read."""
 
-import logging
 import os
 import re
 
@@ -9,8 +8,6 @@ from worker.config import TOKEN_VARIABLE, ServerConfig
 from worker.errors import UsageError
 from worker.files import expect_private
 
-logger = logging.getLogger(__name__)
-
 MAX_TOKEN = 8_000
 PIECE = 8  # characters in a row that give a token away
 MAX_ESCAPES = 3  # one around the other, as of JSON in a URL
@@ -18,40 +15,18 @@ MAX_ESCAPES = 3  # one around the other, as of JSON in a URL
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|%([0-9a-fA-F]{2})|\\(.)")
 
 
-class BearerToken:
-    """The token of our server, as requests carry it and messages hide it.
+def hide_token(text: str, token: str | None) -> str:
+    """The visible text, or *** if it holds the token or a longer piece of it, also escaped.
 
-    Raises UsageError when one is configured and cannot be used.
+    A server may repeat it, whole or cut short, as it is or as JSON or a URL writes it.
     """
-
-    def __init__(self, server: ServerConfig) -> None:
-        self._server = server
-        self._token = read_token(server)
-
-    def read_again(self) -> None:
-        """Take what is configured now: the server did not like the one in use."""
-        try:
-            self._token = read_token(self._server)
-        except UsageError as error:
-            # The file may just be being replaced: that must not end the daemon.
-            logger.warning("%s; the old token stays in use", error)
-
-    def headers(self) -> dict[str, str]:
-        """The header that carries it, if there is one."""
-        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
-
-    def hide(self, text: str) -> str:
-        """The visible text, or *** if it holds the token or a longer piece of it, also escaped.
-
-        A server may repeat it, whole or cut short, as it is or as JSON or a URL writes it.
-        """
-        text = plain = visible(text)
-        if self._token is None:
-            return text
-        for _ in range(MAX_ESCAPES):
-            plain = _ESCAPED.sub(lambda m: m[3] or chr(int(m[1] or m[2], 16)), plain)
-        size = min(len(self._token), PIECE)
-        return "***" if _pieces(visible(plain), size) & _pieces(self._token, size) else text
+    text = plain = visible(text)
+    if token is None:
+        return text
+    for _ in range(MAX_ESCAPES):
+        plain = _ESCAPED.sub(lambda m: m[3] or chr(int(m[1] or m[2], 16)), plain)
+    size = min(len(token), PIECE)
+    return "***" if _pieces(visible(plain), size) & _pieces(token, size) else text
 
 
 def read_token(server: ServerConfig) -> str | None:

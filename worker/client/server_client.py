@@ -7,19 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
-from worker.client.answers import (
-    MAX_TEXT,
-    Offer,
-    PulledImage,
-    check_threshold,
-    clean_file_name,
-    decode_base64,
-    idempotency_key,
-    json_object,
-    read_offer,
-    sha256,
-    threshold_in,
-)
+from worker.client import answers
+from worker.client.answers import MAX_TEXT, Offer, PulledImage, sha256
 from worker.client.image_url import resolve_image_url
 from worker.client.transport import Answer, Transport
 from worker.config import ServerConfig
@@ -81,7 +70,7 @@ class ServerClient:
 
     def image_of(self, document: Mapping[str, Any]) -> PulledImage:
         """The image that an offer in JSON holds, or names by its URL; as `pull_image`."""
-        offer = read_offer({}, document, self._transport.hide)
+        offer = answers.read_offer({}, document, self._transport.hide)
         return self._image(offer, b"", partial(self._content, document))
 
     def pull_threshold(self) -> float:
@@ -99,9 +88,9 @@ class ServerClient:
                     logger.warning(text, path, fallback)
                 return fallback
             answer.expect_ok("threshold", "threshold_path")
-            said = threshold_in(answer.read(MAX_TEXT))
+            said = answers.threshold_in(answer.read(MAX_TEXT))
         try:
-            return check_threshold(said, self._transport.hide)
+            return answers.check_threshold(said, self._transport.hide)
         except ImageLost as error:
             raise RetryLater(f"GET {path}: {error}") from error
 
@@ -116,7 +105,7 @@ class ServerClient:
         headers = {
             "Accept": TEXT,
             "Content-Type": "application/json",
-            "Idempotency-Key": idempotency_key(record["task_id"]),
+            "Idempotency-Key": answers.idempotency_key(record["task_id"]),
         }
         if lease_id:
             headers["X-Lease-Id"] = lease_id
@@ -147,17 +136,17 @@ class ServerClient:
             limit = limit * 4 // 3 + MAX_TEXT  # base64 makes four bytes of three
         else:
             answer.expect_image()
-        offer = read_offer(answer.headers, {}, self._transport.hide)
+        offer = answers.read_offer(answer.headers, {}, self._transport.hide)
         # What nothing else names, its bytes do: then they are read, even if they are too many.
         body = b"" if answer.declared > limit and offer.task_id else answer.read(limit)
         try:
             _expect_size(max(answer.declared, len(body)), limit)
-            document = json_object(body) if is_json else {}
+            document = answers.json_object(body) if is_json else {}
         except ImageLost as problem:
             return self._image(offer, body[:limit], lambda: b"" if is_json else body, problem)
         if not is_json:
             return self._image(offer, body, lambda: body)
-        offer = read_offer(answer.headers, document, self._transport.hide)
+        offer = answers.read_offer(answer.headers, document, self._transport.hide)
         image = partial(self._image, offer, body, partial(self._content, document))
         return self._finish(offer.task_id or sha256(body), image)
 
@@ -183,12 +172,12 @@ class ServerClient:
             content = read()
             _expect_size(len(content), limit)
             if offer.threshold is not None:
-                threshold = check_threshold(offer.threshold, self._transport.hide)
+                threshold = answers.check_threshold(offer.threshold, self._transport.hide)
         except ImageLost as lost:
             problem = problem or lost
         digest = sha256(content[:limit]) if content else None
         task_id = offer.task_id or digest or sha256(body)
-        name = offer.file_name or clean_file_name(task_id) or "image"
+        name = offer.file_name or answers.clean_file_name(task_id) or "image"
         if problem:
             content, threshold = b"", None
         return PulledImage(
@@ -197,7 +186,7 @@ class ServerClient:
 
     def _content(self, document: Mapping[str, Any]) -> bytes:
         if isinstance(image := document.get("image"), str):
-            return decode_base64(image)
+            return answers.decode_base64(image)
         if isinstance(url := document.get("image_url"), str):
             return self._download(url)
         raise ImageLost("missing_key", "its JSON has neither image nor image_url as text")

@@ -18,7 +18,7 @@ from urllib3.util import Retry, Timeout, parse_url
 
 from worker import __version__
 from worker.client.answers import MAX_QUOTED, MAX_TEXT
-from worker.client.bearer_token import BearerToken
+from worker.client.bearer_token import hide_token, read_token
 from worker.client.connection import TimedConnection, TimedTlsConnection
 from worker.config import ServerConfig
 from worker.errors import (
@@ -30,6 +30,8 @@ from worker.errors import (
     WorkerError,
 )
 from worker.files import expect_private
+
+Headers = Mapping[str, str]
 
 CHUNK = 65_536
 
@@ -43,6 +45,7 @@ KEPT_OPEN = 10  # connections to one host
 
 FOR_ANYONE = {"User-Agent": f"emotion-worker/{__version__}", "Accept-Encoding": "gzip, deflate"}
 
+logger = logging.getLogger(__name__)
 # At lower levels urllib3 logs what the server sent, uncleaned, and with tracebacks.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
 
@@ -58,7 +61,7 @@ class Answer:
         self._response = response
         self._hide = hide
         self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
+        self.headers: Headers = response.headers
         self.declared = response.length_remaining or 0
         # The media type in lower case, without parameters; "" if none is given.
         self.content_type = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -89,8 +92,10 @@ class Answer:
             return
         message = f"{what}: the server answered with status {self.status}{self.reason()}"
         if self.may_pass:
-            kind = ServerBusy if self.status in (429, 503) else RetryLater
-            raise kind(message, wait=self._retry_after())
+            kind, wait = ServerBusy if self.status in (429, 503) else RetryLater, None
+            with suppress(Exception):  # nor is a date that cannot be read a reason to fail
+                wait = Retry().get_retry_after(self._response)
+            raise kind(message, wait=wait)
         if self.status < 400:
             location = self.quote(self.headers.get("Location", ""))
             message, key = f"{message}, a redirect to {location} that is not followed", "url"
@@ -118,11 +123,6 @@ class Answer:
         """The server's words for a message of ours."""
         return repr(self._hide(text[:MAX_TEXT])[:MAX_QUOTED])
 
-    def _retry_after(self) -> float | None:
-        with suppress(Exception):  # nor is a date that cannot be read a reason to fail
-            return Retry().get_retry_after(self._response)
-        return None
-
 
 class Transport:
     """Sends requests, each within ``server.timeout`` from connecting to the last byte read.
@@ -134,27 +134,31 @@ class Transport:
     """
 
     def __init__(self, server: ServerConfig, worker_id: str) -> None:
+        authorities = str(server.ca_file or certifi.where())
+        _check(server, authorities)
         self._server = server
         self._worker_id = worker_id
-        self._token = BearerToken(server)
-        self.hide = self._token.hide
-        authorities = server.ca_file or certifi.where()
-        _check(server, authorities)
-        trust: dict[str, Any] = {"ca_certs": str(authorities), "cert_reqs": "CERT_REQUIRED"}
-        self._to_others = PoolManager(maxsize=KEPT_OPEN, **trust)
+        self._token = read_token(server)
+        common: dict[str, Any] = {
+            "ca_certs": authorities,
+            "cert_reqs": "CERT_REQUIRED",
+            "timeout": Timeout(total=server.timeout),
+            "retries": False,
+            "maxsize": KEPT_OPEN,
+        }
+        self._to_others = PoolManager(**common)
         if server.client_cert:
             # Its key is in the same file. If no password were given, one would be asked for.
-            trust |= {"cert_file": str(server.client_cert), "key_password": ""}
-        self._to_our_server = PoolManager(maxsize=KEPT_OPEN, **trust)
+            common |= {"cert_file": str(server.client_cert), "key_password": ""}
+        self._to_our_server = PoolManager(**common)
+
+    def hide(self, text: str) -> str:
+        """The visible text, or *** if it holds our token."""
+        return hide_token(text, self._token)
 
     @contextmanager
     def request(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None = None,
-        ours: bool = True,
+        self, method: str, url: str, headers: Headers, body: bytes | None = None, ours: bool = True
     ) -> Iterator[Answer]:
         """Send one request; no redirect is followed. Only an idempotent one: it may be sent twice.
 
@@ -162,29 +166,27 @@ class Transport:
         address. Raises ServerUnreachable when no answer comes, ImageLost when a host of others has
         an address that is refused.
         """
+        allowed_hosts = None if ours else self._server.allowed_hosts
+        pools, names = self._to_others, FOR_ANYONE
         if ours:
-            pools, allowed_hosts = self._to_our_server, None
-            headers = {"X-Worker-Id": self._worker_id, **self._token.headers(), **headers}
-        else:
-            pools, allowed_hosts = self._to_others, self._server.allowed_hosts
-        target = parse_url(url)
+            pools, names = self._to_our_server, names | {"X-Worker-Id": self._worker_id}
+            if self._token:
+                names["Authorization"] = f"Bearer {self._token}"
+        target, headers = parse_url(url), {**names, **headers}
         with _blamed_on_the_server(ServerUnreachable, f"{target.scheme}://{target.netloc}"):
             pool = pools.connection_from_url(url)
             kind = TimedTlsConnection if target.scheme == "https" else TimedConnection
             pool.ConnectionCls = partial(kind, allowed_hosts)  # type: ignore[assignment]
             response = pool.urlopen(
-                method,
-                target.request_uri,
-                body,
-                {**FOR_ANYONE, **headers},
-                retries=False,
-                redirect=False,
-                timeout=Timeout(total=self._server.timeout),
-                preload_content=False,
+                method, target.request_uri, body, headers, redirect=False, preload_content=False
             )
         answer = Answer(response, self.hide)
         if ours and answer.status in (401, 403):
-            self._token.read_again()
+            try:
+                self._token = read_token(self._server)
+            except UsageError as error:
+                # The file may just be being replaced: that must not end the daemon.
+                logger.warning("%s; the old token stays in use", error)
         try:
             yield answer
             if (response.length_remaining or 0) <= CHUNK:
@@ -211,14 +213,14 @@ def _blamed_on_the_server(kind: type[RetryLater], what: str) -> Iterator[None]:
         raise kind(f"{what}: {_why(error)}") from error
 
 
-def _check(server: ServerConfig, authorities: object) -> None:
+def _check(server: ServerConfig, authorities: str) -> None:
     """Raise UsageError, which names the key, for a URL or a file that cannot be used."""
     certificate = server.client_cert
     try:
         key = f"url = {server.url}"
         parse_url(server.url)
         key = f"ca_file {authorities}"
-        context = ssl.create_default_context(cafile=str(authorities))
+        context = ssl.create_default_context(cafile=authorities)
         if certificate:
             key = f"client_cert {certificate}, a certificate and its key, unencrypted PEM"
             expect_private(certificate.stat(), f"[server] {key}", certificate)

@@ -7,17 +7,9 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from worker import PROGRAM
 from worker.commands.common import add_configuration, configure, new_alarm
-from worker.daemon import Alarm
-
-if TYPE_CHECKING:
-    from worker.config import Config
-    from worker.daemon import Alarm
-    from worker.demo_server.sample_images import Sample
-    from worker.record import Record
 
 THRESHOLDS = (0.2, 0.5)  # of the first half of the images, and of the others
 
@@ -30,46 +22,25 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     alarm, config = new_alarm(), configure(options)
-    from worker.analysis.sources import find_files
-    from worker.demo_server.sample_images import sample_images
-    from worker.files import replace_file
-    from worker.terminal import safe
-    from worker.viewing.analyze import analyze_files
-    from worker.viewing.table import print_records
-
-    images, drawn = options.output / "images", options.output / "annotated"
-    database, samples = options.output / "results.json", sample_images()
-    for sample in samples:
-        replace_file(images / sample.name, sample.content)
-    received, recorded = work(config, alarm, samples, database)
-    for _ in analyze_files(find_files([images]).sources, config, THRESHOLDS[0], drawn):
-        pass
-    print_records(recorded)
-    print(
-        f"The server handed out {len(samples)} images and received {received} results.\n"
-        f"JSON file: {safe(database)} ({PROGRAM} results --database {safe(database)})\n"
-        f"Pictures with the faces drawn in: {safe(drawn)}"
-    )
-    return 0 if len(recorded) == received == len(samples) else 1
-
-
-def work(
-    config: "Config", alarm: Alarm, samples: "list[Sample]", database: Path
-) -> "tuple[int, list[Record]]":
-    """Serve, poll, analyse, store and post the samples: half of them, and, under another
-    threshold, the rest.
-
-    Returns how many results the server received, and their records in the JSON file.
-    """
     from worker.analysis import Analysts
+    from worker.analysis.sources import find_files
     from worker.config import DatabaseConfig, ServerConfig
     from worker.daemon.scheduler import run_once
     from worker.database import read_records
     from worker.demo_server.app import create_app
     from worker.demo_server.image_queue import MemoryQueue
+    from worker.demo_server.sample_images import sample_images
+    from worker.files import replace_file
+    from worker.terminal import safe
+    from worker.viewing.analyze import analyze_files
+    from worker.viewing.table import print_records
     from worker.web import WebServer
 
-    queue, half = MemoryQueue(threshold=THRESHOLDS[0]), len(samples) // 2
+    images, drawn = options.output / "images", options.output / "annotated"
+    database, samples = options.output / "results.json", sample_images()
+    for sample in samples:
+        replace_file(images / sample.name, sample.content)
+    queue, half = MemoryQueue(), len(samples) // 2
     with Analysts(config) as analysts, WebServer(create_app(queue)) as server:
         config = replace(
             config,
@@ -83,4 +54,12 @@ def work(
             run_once(config, alarm, analysts)
     tasks = {json.loads(record)["task_id"] for record in queue.records()}
     recorded = [record for record in read_records(database) if record.get("task_id") in tasks]
-    return len(tasks), recorded
+    for _ in analyze_files(find_files([images]).sources, config, THRESHOLDS[0], drawn):
+        pass
+    print_records(recorded)
+    print(
+        f"The server handed out {len(samples)} images and received {len(tasks)} results.\n"
+        f"JSON file: {safe(database)} ({PROGRAM} results --database {safe(database)})\n"
+        f"Pictures with the faces drawn in: {safe(drawn)}"
+    )
+    return 0 if len(recorded) == len(tasks) == len(samples) else 1

@@ -13,7 +13,7 @@ from worker.errors import UsageError
 if TYPE_CHECKING:
     from worker.demo_server.image_queue import ImageQueue
 
-PATHS = "GET /image, GET and PUT /threshold, POST and GET /results, POST /images"
+PATHS = "GET /image, GET and PUT /threshold, POST and GET /results"
 LOOPBACK = ("127.0.0.1", "localhost")
 
 

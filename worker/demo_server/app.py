@@ -24,7 +24,7 @@ from werkzeug.exceptions import HTTPException, Unauthorized
 from worker.demo_server.image_queue import UNKNOWN_TYPE, ImageQueue
 from worker.errors import RetryLater, UsageError
 from worker.files import IMAGE_SUFFIXES, is_clutter
-from worker.web import guard, parse_json
+from worker.web import guard
 
 MAX_RECORD_BYTES = 1_000_000
 
@@ -51,19 +51,17 @@ def load_folder(queue: ImageQueue, path: Path) -> int:
     return count
 
 
-def create_app(
-    queue: ImageQueue, *, token: str | None = None, max_image_bytes: int = 32_000_000
-) -> Flask:
+def create_app(queue: ImageQueue, *, token: str | None = None) -> Flask:
     """The server over a queue, for any WSGI server; over a MemoryQueue, in one process of it.
 
     With a ``token``, every request must carry ``Authorization: Bearer <token>``; an empty one
-    raises UsageError. Without one, pages from elsewhere are refused (`worker.web.guard`). More than
-    ``max_image_bytes`` in a body, or a record of more than MAX_RECORD_BYTES, gets 413.
+    raises UsageError. Without one, pages from elsewhere are refused (`worker.web.guard`). A body of
+    more than MAX_RECORD_BYTES gets 413.
     """
     if token == "":
         raise UsageError("the token is empty")
     app = Flask(__name__, static_folder=None)
-    app.config.update(MAX_CONTENT_LENGTH=max_image_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_RECORD_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
     if token is None:
         guarded = guard(app.wsgi_app, "default-src 'none'")
         app.wsgi_app = guarded  # type: ignore[assignment, method-assign]
@@ -90,17 +88,7 @@ def create_app(
 
     @app.get("/openapi.json")
     def description() -> ResponseReturnValue:
-        text = Path(__file__).with_name("openapi.json").read_bytes()
-        return Response(text, mimetype="application/json")
-
-    @app.route("/threshold", methods=["GET", "PUT"])
-    def threshold() -> ResponseReturnValue:
-        if request.method == "PUT":
-            body = _json(request.get_data(), "the body")
-            if not isinstance(body, dict) or not _is_threshold(body.get("threshold")):
-                abort(400, 'send {"threshold": N}, N a number from 0 to 1')
-            queue.threshold = body["threshold"]
-        return {"threshold": queue.threshold}
+        return send_file(Path(__file__).with_name("openapi.json"))
 
     _serve_images(app, queue)
     _serve_results(app, queue)
@@ -108,10 +96,19 @@ def create_app(
 
 
 def _serve_images(app: Flask, queue: ImageQueue) -> None:
+    @app.route("/threshold", methods=["GET", "PUT"])
+    def threshold() -> ResponseReturnValue:
+        if request.method == "PUT":
+            body = _json()
+            if not isinstance(body, dict) or not _is_threshold(body.get("threshold")):
+                abort(400, 'send {"threshold": N}, N a number from 0 to 1')
+            queue.threshold = body["threshold"]
+        return {"threshold": queue.threshold}
+
     @app.get("/image")
     def next_image() -> ResponseReturnValue:
         if (image := queue.lease()) is None:
-            return Response(status=204)
+            return "", 204
         name, task_id = image.file_name, image.task_id
         logger.info("%s goes to %s: task %s", name, _worker(), task_id)
         response = send_file(
@@ -128,33 +125,16 @@ def _serve_images(app: Flask, queue: ImageQueue) -> None:
             response.headers["X-Threshold"] = str(image.threshold)
         return response
 
-    @app.post("/images")
-    def add_image() -> ResponseReturnValue:
-        kind = request.mimetype
-        if not kind.startswith("image/") and kind != UNKNOWN_TYPE:
-            abort(415, f"send the bytes of one image, as image/... or {UNKNOWN_TYPE}")
-        if not (content := request.get_data()):
-            abort(400, "the body is empty: send the bytes of one image")
-        # WSGI hands over as Latin-1 what curl and others send as UTF-8.
-        name = request.headers.get("X-File-Name", "").encode("latin-1").decode(errors="replace")
-        own = request.headers.get("X-Threshold")
-        threshold = None if own is None else _json(own, "X-Threshold")
-        if own is not None and not _is_threshold(threshold):
-            abort(400, "X-Threshold is not a number from 0 to 1")
-        return {"task_id": queue.add(content, name, kind, threshold)}, 201
-
 
 def _serve_results(app: Flask, queue: ImageQueue) -> None:
     @app.post("/results")
     def store_result() -> ResponseReturnValue:
-        request.max_content_length = MAX_RECORD_BYTES
-        record = _json(request.get_data(), "the body")
-        if not (key := request.headers.get("Idempotency-Key")):
-            abort(400, "the header Idempotency-Key is missing: it carries the task id")
+        record = _json()
         if not _is_record(record):
             abort(422, "no complete record: see Record in /openapi.json")
         task_id = record["task_id"]
-        if key not in (task_id, hashlib.sha256(task_id.encode(errors="replace")).hexdigest()):
+        keys = (task_id, hashlib.sha256(task_id.encode(errors="replace")).hexdigest())
+        if request.headers.get("Idempotency-Key") not in keys:
             abort(422, "Idempotency-Key is neither the record's task_id nor its SHA-256")
         stored = queue.finish(task_id, json.dumps(record))
         if stored is None:
@@ -174,11 +154,14 @@ def _worker() -> str:
     return request.headers.get("X-Worker-Id", "somebody")
 
 
-def _json(text: str | bytes, name: str) -> Any:
+def _json() -> Any:
+    """The request's body: JSON that every reader can parse, so no NaN, and nothing too deep."""
     try:
-        return parse_json(text)
-    except ValueError as error:
-        abort(400, f"{name} is not JSON: {error}")
+        value = json.loads(request.get_data())
+        json.dumps(value, allow_nan=False)
+        return value
+    except (ValueError, RecursionError) as error:
+        abort(400, f"the body is not JSON: {error}")
 
 
 def _is_threshold(value: Any) -> bool:
