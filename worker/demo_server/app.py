@@ -133,8 +133,9 @@ def _serve_results(app: Flask, queue: ImageQueue) -> None:
         if not _is_record(record):
             abort(422, "no complete record: see Record in /openapi.json")
         task_id = record["task_id"]
-        keys = (task_id, hashlib.sha256(task_id.encode(errors="replace")).hexdigest())
-        if request.headers.get("Idempotency-Key") not in keys:
+        key = request.headers.get("Idempotency-Key")
+        digest = hashlib.sha256(task_id.encode(errors="replace")).hexdigest()
+        if not key or key not in (task_id, digest):
             abort(422, "Idempotency-Key is neither the record's task_id nor its SHA-256")
         stored = queue.finish(task_id, json.dumps(record))
         if stored is None:
