@@ -51,13 +51,20 @@ class Window:
         page.on("request", lambda request: self.asked.append(request.url))
 
 
-@pytest.fixture
-def window() -> Iterator[Window]:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as tool:
         # Root, as in a container, cannot have Chromium's own sandbox.
         browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield Window(browser.new_context(viewport={"width": 1200, "height": 1000}).new_page())
+        yield browser
         browser.close()
+
+
+@pytest.fixture
+def window(browser: Any) -> Iterator[Window]:
+    context = browser.new_context(viewport={"width": 1200, "height": 1000})
+    yield Window(context.new_page())
+    context.close()
 
 
 def until(page: Any, expression: str) -> None:
