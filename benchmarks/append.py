@@ -26,7 +26,6 @@ from tinydb import TinyDB
 
 from worker.database import Database
 
-APPENDS = 1000
 STOCK_INSERTS = 7
 OPEN = """
 import resource, sys, time
@@ -91,7 +90,7 @@ def open_apart(path: Path) -> tuple[float, float]:
     return seconds, megabytes
 
 
-def measure(folder: Path, documents: int, table: Table) -> dict[str, float]:
+def measure(folder: Path, documents: int, appends: int, table: Table) -> dict[str, float]:
     """All figures, by their names in the JSON output; also fills the table for a person."""
     large = build(folder / "large.json", documents)
     cold_seconds, cold_megabytes = open_apart(large)
@@ -102,7 +101,7 @@ def measure(folder: Path, documents: int, table: Table) -> dict[str, float]:
         Database(large) as large_database,
     ):
         at_100, at_large = alternate(
-            APPENDS,
+            appends,
             lambda: small_database.append(record(next(numbers))),
             lambda: large_database.append(record(next(numbers))),
         )
@@ -139,13 +138,16 @@ def main() -> None:
         "--documents", type=int, default=1_000_000, help="of the large file (default: 1,000,000)"
     )
     parser.add_argument(
+        "--appends", type=int, default=1000, help="to each file, of which the median counts"
+    )
+    parser.add_argument(
         "--folder", type=Path, default=Path(), help="on the disk to measure; default: this one"
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures to this file")
     options = parser.parse_args()
     table = Table("what", "measured", title="Appending to a TinyDB file")
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="append-") as folder:
-        figures = measure(Path(folder), options.documents, table)
+        figures = measure(Path(folder), options.documents, options.appends, table)
     for name, figure in figures.items():
         table.add_row(name, str(figure))
     Console().print(table)

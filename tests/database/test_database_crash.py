@@ -214,8 +214,9 @@ Database(Path({str(path)!r}))
 def test_the_benchmark_writes_its_figures(tmp_path: Path) -> None:
     program = Path(__file__).parents[2] / "benchmarks" / "append.py"
     output = tmp_path / "append.json"
-    options = ["--documents", "300", "--folder", str(tmp_path), "--json", str(output)]
+    options = ["--documents", "300", "--appends", "20"]
+    options += ["--folder", str(tmp_path), "--json", str(output)]
     subprocess.run([sys.executable, str(program), *options], check=True, capture_output=True)
     figures = json.loads(output.read_text())
     assert list(figures) == ["ratio_1m_100", "times_stock_10k", "open_1m_s", "open_1m_mb"]
-    assert figures["times_stock_10k"] > 10
+    assert figures["times_stock_10k"] > 1

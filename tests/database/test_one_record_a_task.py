@@ -37,7 +37,7 @@ def test_a_recorded_task_is_not_stored_twice(path: Path, loss: str) -> None:
         sidecar(path).write_bytes(b"no database at all, but long enough to look at" * 100)
     elif loss == "version":
         with sqlite3.connect(sidecar(path)) as db:
-            db.execute("PRAGMA user_version = 99")
+            db.execute("ALTER TABLE records ADD COLUMN other")
     elif loss == "old":
         sidecar(path).write_bytes(early)
     with Database(path) as database:
@@ -77,8 +77,8 @@ def test_no_lost_page_of_the_index_doubles_a_record(
     fresh: Path, start: int, pages: int, content: int
 ) -> None:
     path = new_path(fresh)
-    names = [f"t{n}-{'x' * 300}" for n in range(60)]
-    store(path, *names[:50], owe=True)
+    names = [f"t{n}-{'x' * 900}" for n in range(24)]
+    store(path, *names[:20], owe=True)
     index = bytearray(sidecar(path).read_bytes())
     start = 4096 * start % len(index)
     lost = index[start : start + 4096 * pages]
@@ -95,8 +95,8 @@ def test_no_lost_page_of_the_index_doubles_a_record(
 def test_an_index_that_is_damaged_under_way_is_made_again(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Given: an index that is larger than what SQLite keeps in memory
-    names = [f"t{n}-{'x' * 300}" for n in range(12_000)]
+    # Given: an index of which SQLite has just a few pages in memory
+    names = [f"t{n}-{'x' * 300}" for n in range(2_000)]
     path.write_text(json.dumps({"images": {n: record(name) for n, name in enumerate(names, 1)}}))
     with Database(path, owe=True) as database:
         with sidecar(path).open("r+b") as file:

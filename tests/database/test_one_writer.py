@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 import time
@@ -119,7 +118,7 @@ def test_closing_twice_is_harmless_and_what_comes_after_harms_nothing(path: Path
     database.append(record("t1"))
     database.close()
     database.close()
-    with pytest.raises(sqlite3.ProgrammingError):
+    with pytest.raises(DiskRefuses, match="closed"):
         database.known("t1")
     assert sidecar(path).exists()
 

@@ -115,7 +115,7 @@ def test_a_record_whose_index_entry_was_lost_is_owed_after_the_next_open(
         assert line(database) == ["t2"]
 
 
-def test_all_records_are_owed_where_the_whole_index_is_lost(path: Path) -> None:
+def test_all_records_are_owed_if_the_whole_index_is_lost(path: Path) -> None:
     store(path, "t1", None, "t2", owe=True)
     sidecar(path).unlink()
     with Database(path, owe=True) as database:

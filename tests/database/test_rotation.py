@@ -7,7 +7,6 @@ import pytest
 
 from tests.database.helpers import first_owed, line, record, sidecar, stock, store, task_ids
 from worker.database import (
-    NEVER,
     Database,
     Known,
     Rotation,
@@ -21,7 +20,7 @@ from worker.errors import DiskRefuses
 @pytest.mark.parametrize(
     ("text", "rotation"),
     [
-        ("never", NEVER),
+        ("never", Rotation()),
         ("monthly", Rotation(monthly=True)),
         ("100 MB", Rotation(max_bytes=100_000_000)),
         ("5kB", Rotation(max_bytes=5_000)),

@@ -6,17 +6,15 @@ server is still owed. Other rooms use the names below and nothing behind them.
 
 from worker.database.database import Database, verify
 from worker.database.reader import follow_records, read_records
-from worker.database.rotation import NEVER, Rotation, parse_rotation, rotated_files
+from worker.database.rotation import Rotation, parse_rotation, rotated_files
 from worker.database.told import Known, Owed
-from worker.database.verification import Verification, posting_states
+from worker.database.verification import posting_states
 
 __all__ = [
-    "NEVER",
     "Database",
     "Known",
     "Owed",
     "Rotation",
-    "Verification",
     "follow_records",
     "parse_rotation",
     "posting_states",

@@ -10,8 +10,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tinydb.table import Document, Table
 
 from worker.database.locks import lock_handle
 from worker.database.reader import CLOSE, IMAGES, Documents
-from worker.database.rotation import rotated_name, undo_rotation
+from worker.database.rotation import undo_rotation
 
 logger = logging.getLogger(__name__)
 
@@ -41,107 +41,94 @@ class AppendStorage(Storage):
         writer has it, OSError."""
         self.path = path
         self.end, self.top = len(HEAD), -1
-        self._spoiled = False
         if path.exists() and path.stat().st_size:
-            self._handle = _open_locked(path)
+            self._handle = path.open("r+b", buffering=0)
+            lock_handle(self._handle, path)
         else:
             self._handle = _write_whole(path, HEAD + CLOSE)
 
-    def read(self) -> dict[str, dict[str, Any]] | None:
+    def read(self) -> dict[str, dict[str, Any]]:
         """All tables."""
-        tables: dict[str, dict[str, Any]] = json.loads(self.path.read_bytes())
-        return tables
+        return dict(json.loads(self.path.read_bytes()))
 
     def write(self, data: dict[str, dict[str, Any]]) -> None:
         """Replace all tables; "images" comes last. At every moment the old or the new file is
         there. Raises OSError."""
-        images = data.get(IMAGES, {})
-        others = {name: table for name, table in data.items() if name != IMAGES}
-        content = json.dumps({**others, IMAGES: images}).encode()
-        fresh = _write_whole(self.path, content)
-        self._handle.close()
-        self._handle = fresh
+        tables = dict(data)
+        images = tables[IMAGES] = tables.pop(IMAGES, {})
+        content = json.dumps(tables).encode()
+        former, self._handle = self._handle, _write_whole(self.path, content)
+        former.close()
         self.end, self.top = len(content) - len(CLOSE), max(map(int, images), default=-1)
 
-    def resume(self, documents: Documents, top: int) -> None:
+    def resume(self, documents: Documents) -> None:
         """Go on behind the last whole one of ``documents``; what is torn is cut off, and kept in
         `<name>.torn`. Raises OSError."""
-        self.end, self.top = documents.end, top
+        self.end, self.top = documents.end, documents.top
         if documents.torn:
-            self._set_aside(documents.torn)
+            kept = self.path.with_name(f"{self.path.name}.torn")
+            message = "%s: an append was interrupted; its %d bytes were moved to %s"
+            logger.warning(message, self.path, len(documents.torn), kept)
+            # They are of a record that nobody was told is stored: a full disk must not keep them.
+            with suppress(OSError), kept.open("ab") as file:
+                file.write(documents.torn + b"\n")
         if documents.torn is not None:
             self._restore()
 
-    def _set_aside(self, torn: bytes) -> None:
-        kept = self.path.with_name(f"{self.path.name}.torn")
-        message = "%s: an append was interrupted; its %d bytes were moved to %s"
-        try:
-            with kept.open("ab") as file:
-                file.write(torn + b"\n")
-                os.fsync(file.fileno())
-        except OSError as error:
-            # They are of a record that nobody was told is stored: a full disk must not keep them.
-            message = f"{message}, or lost ({error.strerror})"
-        logger.warning(message, self.path, len(torn), kept)
-
     def is_in_place(self) -> bool:
-        """Whether the path still leads to this file, and nobody else has cut or grown it."""
+        """Whether the path still leads to this file, and it is as long as it was left."""
         if self._handle.closed or not self.path.exists():
             return False
-        status = self.path.stat()
-        own = os.fstat(self._handle.fileno())
-        whole = self._spoiled or own.st_size == self.end + len(CLOSE)
-        return os.path.samestat(status, own) and whole
+        status = os.fstat(self._handle.fileno())
+        is_whole = status.st_size == self.end + len(CLOSE)
+        return is_whole and os.path.samestat(status, self.path.stat())
 
     def append(self, document: str) -> int:
         """Append a document, given as JSON, durably; returns its id.
 
         Raises OSError if the disk refuses; the file is then as it was.
         """
-        if self._spoiled:
-            self._restore()
         separator, number = (", ", self.top + 1) if self.top >= 0 else ("", 1)
         data = f'{separator}"{number}": {document}'.encode()
-        try:
-            self._write(data + CLOSE)
-        except BaseException:
-            self._undo()
-            raise
-        self.end += len(data)
-        self.top = number
+        with self.changes():
+            self._handle.seek(self.end)
+            _write_all(self._handle, data + CLOSE)
+            self.end += len(data)
+            self.top = number
         return number
 
-    def _write(self, data: bytes) -> None:
-        self._handle.seek(self.end)
-        _write_all(self._handle, data)
-
-    def _undo(self) -> None:
-        self._spoiled = True
+    @contextmanager
+    def changes(self) -> Iterator[None]:
+        """Of what is appended within, all is kept or, after an error, nothing."""
+        before = self.end, self.top
         try:
-            self._restore()
-        except OSError as error:
-            logger.error("%s: cannot be put back yet: %s", self.path, error.strerror)
+            yield
+        except BaseException:
+            self.end, self.top = before
+            try:
+                self._restore()
+            except OSError as error:  # the next append will find it so, as after a crash
+                logger.error("%s: cannot be put back yet: %s", self.path, error.strerror)
+            raise
 
     def _restore(self) -> None:
-        self._write(CLOSE)
-        self._handle.truncate(self.end + len(CLOSE))
+        self._handle.seek(self.end)
+        _write_all(self._handle, CLOSE)
+        self._handle.truncate()
         os.fsync(self._handle.fileno())
-        self._spoiled = False
 
-    def rotate(self) -> Path:
-        """Give the file another name, which is returned, and begin a new one. Raises OSError; the
-        file is then as it was."""
-        target = rotated_name(self.path)
+    def rotate(self, target: Path) -> None:
+        """Give the file this other name, and begin a new one. Raises OSError; the file is then as
+        it was."""
         try:
             try:
                 target.hardlink_to(self.path)  # so that no reader ever misses the file
             except (OSError, NotImplementedError):
                 self.path.replace(target)
-            self.write({IMAGES: {}})
+            self.write({})
         except OSError:
             undo_rotation(self.path)
             raise
-        return target
 
     def close(self) -> None:
         """Close the file, which gives its lock back; nothing is left to be written."""
@@ -170,25 +157,8 @@ class AppendTinyDB(TinyDB):
 
     table_class = AppendTable
     default_table_name = IMAGES
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, storage=AppendStorage)
-
-    @property
-    def storage(self) -> AppendStorage:
-        """The file."""
-        assert isinstance(self._storage, AppendStorage)
-        return self._storage
-
-
-def _open_locked(path: Path) -> FileIO:
-    handle = path.open("r+b", buffering=0)
-    try:
-        lock_handle(handle, path)
-    except BaseException:
-        handle.close()
-        raise
-    return handle
+    default_storage_class = AppendStorage  # type: ignore[assignment]  # TinyDB says JSONStorage
+    storage: AppendStorage
 
 
 def _write_whole(path: Path, content: bytes) -> FileIO:
@@ -204,7 +174,7 @@ def _write_whole(path: Path, content: bytes) -> FileIO:
     except BaseException:
         handle.close()
         raise
-    # This makes the rename durable where a folder can be opened, which is not so on Windows.
+    # This makes the rename durable if a folder can be opened, which is not so on Windows.
     with suppress(OSError):
         folder = os.open(path.parent, os.O_RDONLY)
         try:

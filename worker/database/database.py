@@ -14,30 +14,23 @@ import json
 import logging
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
-from dataclasses import replace
-from functools import partial, wraps
+from contextlib import ExitStack
+from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from worker.database.appending import AppendTinyDB
-from worker.database.faults import FULL, can_wait, refused
-from worker.database.index import Index, Place, State
+from worker.database.index import Index, State
 from worker.database.locks import lock
-from worker.database.reader import CLOSE, IMAGES, Documents, task_id_of
-from worker.database.rotation import NEVER, Rotation, month_of, rotated_files, undo_rotation
-from worker.database.told import Known, Owed
-from worker.database.verification import Verification, check
+from worker.database.reader import CLOSE, IMAGES, task_id_of
+from worker.database.rotation import NEVER, Rotation, rotated_files, rotated_name, undo_rotation
+from worker.database.told import MADE_AGAIN, Disagrees, Known, Owed, can_wait
+from worker.database.verification import Verification
 from worker.errors import DatabaseUnusable, DiskRefuses
 
 logger = logging.getLogger(__name__)
 
-GONE = (
-    "%s: the records of %d tasks are in no file any longer; these tasks stay done, and %d results "
-    "that were still to be posted are dropped"
-)
 SEPARATOR = 50  # bytes at most between two documents, the number of the second one included
 
 P = ParamSpec("P")
@@ -47,24 +40,24 @@ T = TypeVar("T")
 def _visit(
     method: Callable[Concatenate["Database", P], T],
 ) -> Callable[Concatenate["Database", P], T]:
-    """One thread at a time; tells a disk that refuses from an index that turns out to be damaged,
-    which is made again at once. First the index gets what it could not take before."""
+    """One thread at a time; an index that turns out to be wrong is made again, and the disk may
+    refuse."""
 
     @wraps(method)
     def call(self: "Database", /, *values: P.args, **named: P.kwargs) -> T:
-        def action() -> T:
-            self._note()
-            return method(self, *values, **named)
-
         with self._mutex:
             try:
-                return self._healing(action)
-            except OSError as error:
-                raise refused(self.path, error) from error
-            except sqlite3.ProgrammingError:  # it is closed
-                raise
-            except sqlite3.Error as error:
-                raise refused(self._sidecar, error) from error
+                try:
+                    return method(self, *values, **named)
+                except sqlite3.Error as error:
+                    if can_wait(error):
+                        raise
+                    logger.error(MADE_AGAIN, self._sidecar, error)
+                    self._index.is_sound &= isinstance(error, Disagrees)
+                    self._reopen()
+                    return method(self, *values, **named)
+            except (OSError, sqlite3.Error) as error:
+                raise self._refused(error) from error
 
     return call
 
@@ -87,7 +80,6 @@ class Database:
         self._rotation = rotation
         self._mutex = threading.RLock()
         self._torn_bytes: int | None = None
-        self._unnoted: Callable[[], None] | None = None
         if not self.path.parent.is_dir():
             raise DatabaseUnusable(f"cannot use {path}: there is no folder {self.path.parent}")
         try:
@@ -99,39 +91,35 @@ class Database:
                 stack.callback(lambda: self.tinydb.close())
                 self._index = Index(self._sidecar)
                 stack.callback(lambda: self._index.close())
-                self._healing(self._catch_up)
+                self._catch_up()
                 self._stack = stack.pop_all()
-        except OSError as error:
-            if error.errno in FULL:
-                raise refused(self.path, error) from error
-            raise DatabaseUnusable(f"cannot use {path}: {error.strerror or error}") from error
-        except sqlite3.Error as error:
-            if can_wait(error) and "unable to open" not in str(error):
-                raise refused(self._sidecar, error) from error
-            raise DatabaseUnusable(f"cannot use {self._sidecar}: {error}") from error
+        except (OSError, sqlite3.Error) as error:
+            if can_wait(error):
+                raise self._refused(error) from error
+            reason = getattr(error, "strerror", None) or error
+            raise DatabaseUnusable(f"cannot use {path}: {reason}") from error
+
+    def _refused(self, error: OSError | sqlite3.Error) -> DiskRefuses:
+        if isinstance(error, OSError):
+            return DiskRefuses(f"cannot write {self.path}: {error.strerror}; waiting")
+        return DiskRefuses(f"cannot write {self._sidecar}: {error}; waiting")
+
+    def _family(self) -> list[Path]:
+        return [*rotated_files(self.path), self.path]
 
     def _catch_up(self, *, rebuild: bool = False) -> None:
         """Bring the index up to date with the files, mend the tail of the one that is open."""
-        self._month = month_of(self.path.stat().st_mtime)
-        family = [*rotated_files(self.path), self.path]
-        if rebuild or not self._index.agrees(family):
-            documents = Documents(self.path)
-            gone, dropped = self._index.rebuild([*map(Documents, family[:-1]), documents])
-            if gone:
-                logger.warning(GONE, self.path, gone, dropped)
-        else:
-            documents = Documents(self.path, self._index.last(self.path.name))
-            self._index.extend(documents)
+        if rebuild or not self._index.agrees(self._family()):
+            self._index.rebuild(self._family())
+        documents = self._index.extend(self.path, owe=self.owe)
         if not documents.appendable:
             logger.info("%s: bringing it into the form that appends need", self.path)
-            self.tinydb.storage.write(self.tinydb.storage.read() or {})
+            self.tinydb.storage.write(self.tinydb.storage.read())
             self._catch_up(rebuild=True)
             return
-        if self.owe:
-            self._index.owe_found()
         if documents.torn is not None:
             self._torn_bytes = len(documents.torn)
-        self.tinydb.storage.resume(documents, self._index.top(self.path.name))
+        self.tinydb.storage.resume(documents)
 
     def _reopen(self) -> None:
         """Go on with the file that stands at the path now."""
@@ -143,22 +131,6 @@ class Database:
             # What is in hand is kept, and a person can put the file right.
             self.tinydb.close()
             raise DiskRefuses(f"{error}; waiting") from error
-
-    def _healing(self, action: Callable[[], T]) -> T:
-        try:
-            return action()
-        except sqlite3.Error as error:
-            if can_wait(error) or isinstance(error, sqlite3.ProgrammingError):  # it is closed
-                raise
-            self._index.discard(error)
-            self._unnoted = None
-            self._reopen()
-            return action()
-
-    def _note(self) -> None:
-        if self._unnoted:
-            self._unnoted()
-            self._unnoted = None
 
     @_visit
     def append(
@@ -180,54 +152,36 @@ class Database:
             self._reopen()
         if task_id is not None and self._index.known(task_id):
             return False
-        self._rotate_if_due(record)
-        at = self.tinydb.storage.end
-        top = self.tinydb.table(IMAGES).insert(record)
-        place = Place(0, self.path.name, at, task_id, 0, lease_id)
-        owe = self.owe and task_id is not None
-        self._unnoted = partial(self._index.add, place, top, digest, owe=owe)
-        # It is durable: what the index cannot take now, it takes before anything else.
-        with suppress(sqlite3.Error):
-            self._note()
+        self._rotate_if_due(len(json.dumps(dict(record))))
+        storage, known = self.tinydb.storage, Known(digest, self.owe and task_id is not None)
+        at = storage.end
+        # It is in both or in neither. The index is the last, since it is the one to be made again.
+        with storage.changes(), self._index.changes():
+            top = self.tinydb.table(IMAGES).insert(record)
+            self._index.add(self.path.name, at, top, task_id, lease_id, known)
         return True
 
-    def _rotate_if_due(self, record: Mapping[str, Any]) -> None:
-        month = month_of(time.time())
-        size = self.tinydb.storage.end + len(json.dumps(dict(record))) + SEPARATOR + len(CLOSE)
-        if self.tinydb.storage.top >= 0 and self._rotation.is_due(size, self._month, month):
-            target = self.tinydb.storage.rotate()
-            self._unnoted = partial(self._index.rotate, self.path.name, target.name)
+    def _rotate_if_due(self, more: int) -> None:
+        storage = self.tinydb.storage
+        size = storage.end + more + SEPARATOR + len(CLOSE)
+        if storage.top >= 0 and self._rotation.is_due(size, self.path.stat().st_mtime):
+            target = rotated_name(self.path)
+            with self._index.changes():
+                self._index.rotate(self.path.name, target.name)
+                storage.rotate(target)
             logger.info("%s: begun anew; the records until now are in %s", self.path, target)
-            self._note()
-        self._month = month
 
     @_visit
     def known(self, task_id: str) -> Known | None:
         """What is noted of a recorded task, in this file or one that rotation made of it, else
-        None. Raises DiskRefuses if the index cannot be brought up to date."""
+        None. Raises DiskRefuses if the index cannot be read."""
         return self._index.known(task_id)
 
     @_visit
     def find(self, task_id: str) -> dict[str, Any] | None:
         """The record of a task, or None if it has none or its file is gone. Raises DiskRefuses."""
-        found = self._read(lambda: self._index.places(task_id))
-        return found[0].record if found else None
-
-    def _read(self, look: Callable[[], list[Place]]) -> list[Owed]:
-        """What ``look`` finds in the index, with the records; if one does not stand where the index
-        says, this is made again first."""
-        places = look()
-        records = [place.read(self.path.parent) for place in places]
-        if None in records:
-            logger.warning("%s does not agree with the files; it is made again", self._sidecar)
-            self._reopen()
-            places = look()
-            records = [place.read(self.path.parent) for place in places]
-        return [
-            Owed(place.task_id or "", place.lease_id, place.failures, record)
-            for place, record in zip(places, records, strict=True)
-            if record is not None
-        ]
+        found = self._index.find(task_id)
+        return found.record if found else None
 
     @_visit
     def owe_again(self, task_id: str, lease_id: str | None) -> Owed | None:
@@ -238,13 +192,13 @@ class Database:
         if not self.owe:
             return None
         self._index.owe(task_id, lease_id)
-        return next(iter(self._read(lambda: self._index.places(task_id))), None)
+        return self._index.find(task_id)
 
     @_visit
     def owed(self, most: int) -> list[Owed]:
         """The next records to post, ``most`` at most: oldest first, but behind the others after
         each fifth failure. None at all while ``owe`` is False. Raises DiskRefuses."""
-        return self._read(lambda: self._index.owed(most)) if self.owe else []
+        return self._index.owed(most) if self.owe else []
 
     @_visit
     def mark_posted(self, task_id: str) -> None:
@@ -270,12 +224,12 @@ class Database:
     def verify(self) -> Verification:
         """Check each document of each file, and make the index again if it does not agree. Raises
         DatabaseUnusable for a file that is damaged."""
-        family = [*rotated_files(self.path), self.path]
-        found = check(family, self._index, self._torn_bytes)
-        if not found.index_agrees:
+        family = self._family()
+        documents, agrees = self._index.compare(family)
+        if not agrees:
             self._reopen()
-            found = replace(check(family, self._index, self._torn_bytes), index_agrees=False)
-        return found
+        counts = self._index.counts()
+        return Verification(len(family), documents, self._torn_bytes, agrees, *counts)
 
     def close(self) -> None:
         """Close the files and give the lock back; a second call does nothing."""

@@ -29,7 +29,10 @@ def lock(path: Path) -> BaseFileLock:
     try:
         taken.acquire()
     except Timeout:
-        raise in_use(path, _holder(file)) from None
+        holder = "unknown"
+        with suppress(OSError):
+            holder = file.read_text(errors="replace").strip() or holder
+        raise in_use(path, f"process {holder}") from None
     # On a file system without locks, filelock turns to one that writes the process id itself.
     if isinstance(taken, FileLock):
         with suppress(OSError):
@@ -39,6 +42,7 @@ def lock(path: Path) -> BaseFileLock:
 
 def lock_handle(handle: FileIO, path: Path) -> None:
     """Hold the open file of ``path`` until it is closed; its bytes are neither read nor written.
+    It is closed at once if another one has it.
 
     `flock`, since it belongs to this handle: a reader of the same process that closes the file does
     not give it back. Windows has no such lock; there the lock file has to do. Raises
@@ -48,6 +52,7 @@ def lock_handle(handle: FileIO, path: Path) -> None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            handle.close()
             raise in_use(path, "which reached it by another path") from None
         except OSError:  # a file system without locks
             return
@@ -58,10 +63,3 @@ def in_use(path: Path, holder: str) -> DatabaseUnusable:
     return DatabaseUnusable(
         f"{path} is in use by another worker ({holder}); stop it, or name another file"
     )
-
-
-def _holder(file: Path) -> str:
-    with suppress(OSError):
-        if words := file.read_text().split():
-            return f"process {words[0]}"
-    return "process unknown"

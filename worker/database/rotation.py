@@ -18,11 +18,11 @@ class Rotation:
     monthly: bool = False
     max_bytes: int | None = None
 
-    def is_due(self, size: int, before: str, now: str) -> bool:
+    def is_due(self, size: int, written: float) -> bool:
         """Whether to begin a new file: the old one would grow to ``size`` bytes, and was last
-        written to in month ``before`` (see `month_of`)."""
+        written to ``written`` seconds after the epoch."""
         too_large = self.max_bytes is not None and size > self.max_bytes
-        return too_large or (self.monthly and before != now)
+        return too_large or (self.monthly and _month(written) != _month(time.time()))
 
 
 NEVER = Rotation()
@@ -41,8 +41,7 @@ def parse_rotation(text: str) -> Rotation:
     return Rotation(max_bytes=int(found[1]) * UNITS[found[2]])
 
 
-def month_of(timestamp: float) -> str:
-    """Year and month, UTC, of seconds since the epoch."""
+def _month(timestamp: float) -> str:
     return time.strftime("%Y-%m", time.gmtime(timestamp))
 
 
@@ -61,13 +60,10 @@ def rotated_name(path: Path) -> Path:
 
 def _stamp(file: Path, path: Path) -> datetime | None:
     """When ``file`` was made of ``path``, or None if rotation cannot have given it its name."""
-    text = file.name.removeprefix(f"{path.stem}.").removesuffix(path.suffix)
-    if file.name == f"{path.stem}.{text}{path.suffix}":
-        with suppress(ValueError):
-            stamp = datetime.strptime(text, STAMP).replace(tzinfo=UTC)
-            # The very last year is no date of ours either: no name could follow it.
-            if stamp.strftime(STAMP) == text and stamp.year < datetime.max.year:
-                return stamp
+    name = rf"{re.escape(path.stem)}\.(2\d{{7}}T\d{{6}}\.\d{{6}}Z){re.escape(path.suffix)}"
+    found = re.fullmatch(name, file.name, re.ASCII)
+    with suppress(ValueError):  # an impossible date
+        return datetime.strptime(found[1], STAMP).replace(tzinfo=UTC) if found else None
     return None
 
 

@@ -1,7 +1,13 @@
-"""What the database tells of a task."""
+"""What the database tells of a task, and which faults can be waited for."""
 
+import errno
+import sqlite3
 from dataclasses import dataclass
 from typing import Any
+
+MADE_AGAIN = "%s: %s; it is made again from the JSON file"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+BUSY = ("FULL", "IOERR", "BUSY", "LOCKED", "CANTOPEN", "READONLY", "PERM", "NOMEM")
 
 
 @dataclass(frozen=True)
@@ -21,3 +27,17 @@ class Owed:
     lease_id: str | None
     failures: int
     record: dict[str, Any]
+
+
+class Disagrees(sqlite3.DatabaseError):
+    """Raised when a record does not stand where the index says."""
+
+
+def can_wait(error: Exception) -> bool:
+    """Whether the disk or another process is at fault, and not what is in the files."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    if isinstance(error, sqlite3.ProgrammingError):
+        return True  # it is closed
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    return code in [getattr(sqlite3, f"SQLITE_{name}") for name in BUSY]

@@ -2,13 +2,12 @@
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.database.index import Index, State, text_of
-from worker.database.reader import Documents, task_id_of
+from worker.database.index import State, text_of
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +24,9 @@ class Verification:
     files: int
     documents: int
     torn_bytes: int | None
+    index_agrees: bool
     duplicates: int
     missing: int
-    index_agrees: bool
     owed: int
 
     @property
@@ -48,34 +47,9 @@ class Verification:
         ]
 
 
-def check(family: Sequence[Path], index: Index, torn_bytes: int | None) -> Verification:
-    """Read all documents of all files, oldest first, beside the index.
-
-    Raises DatabaseUnusable for what is no TinyDB file.
-    """
-    documents, agrees, places = 0, True, index.all_places()
-    for path in family:
-        for entry in Documents(path):
-            documents += 1
-            place = next(places, None)
-            agrees &= place is not None and (place.name, place.at, place.task_id) == (
-                *(path.name, entry.at),
-                task_id_of(entry.document),
-            )
-    return Verification(
-        files=len(family),
-        documents=documents,
-        torn_bytes=torn_bytes,
-        duplicates=index.duplicates(),
-        missing=index.missing(),
-        index_agrees=agrees and next(places, None) is None,
-        owed=index.owed_count(),
-    )
-
-
 def posting_states(path: Path) -> Iterator[tuple[str, str, str | None]]:
     """Task id, "owed", "posted" or "refused", and why, of each post of the database ``path``,
-    oldest first; read-only, also while a worker runs. Nothing where there is no readable sidecar.
+    oldest first; read-only, also while a worker runs. Nothing if there is no readable sidecar.
     """
     path = path.resolve()
     sidecar = path.with_name(f"{path.name}.index")
@@ -86,7 +60,6 @@ def posting_states(path: Path) -> Iterator[tuple[str, str, str | None]]:
             for task_id, state, reason in db.execute(
                 "SELECT task_id, state, reason FROM records WHERE state > 0 ORDER BY seq"
             ):
-                named = State(state).name.lower()
-                yield text_of(task_id) or "", named, text_of(reason)
-    except (sqlite3.Error, ValueError) as error:
+                yield text_of(task_id) or "", State(state).name.lower(), text_of(reason)
+    except (sqlite3.Error, TypeError, ValueError) as error:
         logger.warning("%s: cannot read what was posted: %s", sidecar, error)
