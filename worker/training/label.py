@@ -154,24 +154,21 @@ def create_app(ballot: Ballot) -> Flask:
 
     @app.post("/vote")
     def vote() -> ResponseReturnValue:
-        """Keep what a labeller says of a face, or take the latest back, or neither; then say what
-        the page shows next, and how far the labeller is."""
+        """Keep what a labeller says of a face, or take the latest back, or neither; then say which
+        is the first face without a vote, and how far the labeller is."""
         asked = ("labeller", "face", "label")
         name, face, label = (request.form.get(key, "") for key in asked)
         name = name.strip()
         if not (0 < len(name) <= LONGEST_NAME and name.isprintable()):
             abort(422, f"a labeller's name has 1 to {LONGEST_NAME} printable characters")
-        again = None
         if label == UNDO:
-            again = next(reversed(ballot.votes().get(name, {})), None)
-            if again:
-                ballot.vote(name, again, UNDO)
-        elif label:
-            if face not in ballot.faces or label not in LABEL_NAMES:
-                abort(422, "no such face, or no such label")
+            face = next(reversed(ballot.votes().get(name, {})), "")
+        elif label and (face not in ballot.faces or label not in LABEL_NAMES):
+            abort(422, "no such face, or no such label")
+        if label and face:
             ballot.vote(name, face, label)
         cast = ballot.votes().get(name, {})
         left = (face for face in ballot.faces if face not in cast)
-        return {"face": again or next(left, None), "done": len(cast), "total": len(ballot.faces)}
+        return {"face": next(left, None), "done": len(cast), "total": len(ballot.faces)}
 
     return app
