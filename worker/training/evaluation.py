@@ -35,31 +35,29 @@ def evaluate_emotions(
     one thread. Raises UsageError for an unusable data set or weights file.
     """
     faces = load_split(data, split)
-    labels = majority_labels(faces.votes)
-    counts = np.isin(labels, [EMOTIONS.index(name) for name in wanted.classes or EMOTIONS])
-    crops, labels = faces.crops[counts], labels[counts]
+    classes = wanted.classes or EMOTIONS
+    # The last one is for faces without a majority.
+    places = [classes.index(name) if name in classes else -1 for name in EMOTIONS] + [-1]
+    labels = np.array(places)[majority_labels(faces.votes)]
+    crops, labels = faces.crops[labels >= 0], labels[labels >= 0]
     if not len(crops):
         raise UsageError(f"{data / split}: no face there has a majority for an emotion")
-    classifiers = [Classifier(path, wanted.classes, expected=wanted.expected) for path in weights]
+    classifiers = [Classifier(path, classes, expected=wanted.expected) for path in weights]
     latencies = measure_latency(classifiers, crops)
     every = []
     for path, classifier, latency in zip(weights, classifiers, latencies, strict=True):
-        own = classifier.classes
-        known = np.array([own.index(name) if name in own else -1 for name in EMOTIONS])[labels]
-        if known.min() < 0:
-            raise UsageError(f"{path} knows only {', '.join(own)}: not all that is in the data")
         resized = np.array([resize(crop, classifier.input_size) for crop in crops])
         figures = {
             "network": classifier.facts.network,
             "weights": str(path),
-            "classes": list(own),
+            "classes": list(classes),
             "expected": wanted.expected,
             "samples": len(labels),
             "latency_ms": latency,
             "parameters": classifier.facts.parameters,
             "bytes": path.stat().st_size,
         }
-        every.append(figures | accuracy_figures(classifier.classify(resized), known, own))
+        every.append(figures | accuracy_figures(classifier.classify(resized), labels, classes))
     return every
 
 
