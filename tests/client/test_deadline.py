@@ -76,7 +76,7 @@ def test_one_dead_address_of_a_host_leaves_time_for_the_others(
         ],
     )
     with contextlib.ExitStack() as stack:
-        # Where the queue of an address is full, a connection is neither taken nor refused.
+        # When the queue of an address is full, a connection is neither taken nor refused.
         full = stack.enter_context(socket.create_server(("127.0.0.2", server.port), backlog=0))
         for _ in range(3):
             waiting = stack.enter_context(socket.socket())

@@ -1,5 +1,5 @@
 """The queue in Redis beyond what the other files ask of every queue: several servers share it,
-it outlives them and a restart of Redis, and where Redis cannot serve, nothing is lost."""
+it outlives them and a restart of Redis, and when Redis cannot serve, nothing is lost."""
 
 from collections.abc import Iterator
 from pathlib import Path
