@@ -10,7 +10,7 @@ import sys
 EXTRAS = {
     "report": ("jinja2", "matplotlib"),
     "demo": ("flask", "skimage"),
-    "train": ("onnx", "onnx_ir", "onnxscript", "pydantic", "safetensors", "scipy", "torch"),
+    "train": ("onnx", "onnx_ir", "onnxscript", "safetensors", "scipy", "torch"),
     "redis": ("redis",),
     "celery": ("billiard", "celery"),
 }

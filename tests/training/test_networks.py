@@ -53,19 +53,18 @@ def test_the_sizes_of_a_network_build_it_again() -> None:
         assert {key: value.shape for key, value in again.state_dict().items()} == shapes
 
 
-def test_a_file_without_sizes_means_the_network_that_had_this_name_then() -> None:
-    before = sizes_of(build_network("emotion_net_small", 8, {}))
-    assert (before["channels"], before["attention"]) == ([32, 64, 128], True)
-    assert sizes_of(build_network("emotion_net_small", 8))["channels"] == [16, 48, 128]
-
-
 @pytest.mark.parametrize(
     ("name", "sizes", "says"),
     [
         ("emotion_net", {"channels": [8], "blocks": [1, 2]}, "one number for each stage"),
         ("emotion_net", {"channels": [4], "blocks": [1]}, "channels must be 8 or more"),
-        ("emotion_net", {**SMALL, "shortcut": "none"}, "sizes of emotion_net: shortcut"),
-        ("emotion_net", {**SMALL, "depth": 3}, "sizes of emotion_net: depth"),
+        (
+            "emotion_net",
+            {**SMALL, "shortcut": "none"},
+            "sizes of emotion_net: shortcut must be pooled or",
+        ),
+        ("emotion_net", {**SMALL, "depth": 3}, "sizes of emotion_net: .*'depth'"),
+        ("emotion_net", {**SMALL, "attention": "none"}, "attention yes or no"),
         ("custom_net", SMALL, "custom_net has no sizes to choose"),
     ],
 )

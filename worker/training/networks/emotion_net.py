@@ -1,14 +1,14 @@
 """Our own networks: residual blocks, with channel attention or without, made for one CPU core.
 
-A stem of stride 2 makes the maps small at once, which is where Custom_net spends its time. Blocks
+A stem of stride 2 makes the maps small at once; on large ones Custom_net spends its time. Blocks
 are those of He et al. 2016, the channel attention is that of Hu et al. 2018. One class makes the
 whole family; a member is a set of `Sizes`, and the sizes of a trained one are facts of its file.
 """
 
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d
 
@@ -16,7 +16,8 @@ SQUEEZE = 8  # channels for each that the attention sees
 DROPOUT = 0.2
 
 
-class Sizes(BaseModel):
+@dataclass(frozen=True)
+class Sizes:
     """One member of the family.
 
     ``blocks[i]`` residual blocks of ``channels[i]`` in stage i. ``attention``: squeeze-and-excite
@@ -24,24 +25,26 @@ class Sizes(BaseModel):
     not. ``stem``: its channels, and then every stage halves the maps; 0: those of the first stage,
     which then keeps the maps as they are. ``shortcut`` of a block that halves: ``pooled`` averages
     2x2 pixels and then changes the channels, ``convolution`` does both at once, which is faster.
+
+    Raises ValueError or TypeError for what cannot be.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    channels: tuple[int, ...]
-    blocks: tuple[int, ...]
+    channels: Sequence[int]
+    blocks: Sequence[int]
     attention: bool = True
     stem: int = 0
-    stem_stride: Literal[1, 2] = 2
-    shortcut: Literal["pooled", "convolution"] = "pooled"
+    stem_stride: int = 2
+    shortcut: str = "pooled"
 
-    @model_validator(mode="after")
-    def _are_stages(self) -> "Sizes":
-        if len(self.channels) != len(self.blocks) or not self.channels:
+    def __post_init__(self) -> None:
+        if not 0 < len(self.channels) == len(self.blocks):
             raise ValueError("channels and blocks must have one number for each stage")
         if min(self.channels) < SQUEEZE or min(self.blocks) < 1 or self.stem < 0:
             raise ValueError(f"channels must be {SQUEEZE} or more, blocks 1 or more")
-        return self
+        if self.stem_stride not in (1, 2) or self.attention not in (True, False):
+            raise ValueError("stem_stride must be 1 or 2, attention yes or no")
+        if self.shortcut not in ("pooled", "convolution"):
+            raise ValueError("shortcut must be pooled or convolution")
 
 
 MEMBERS = {
@@ -56,8 +59,6 @@ MEMBERS = {
     "emotion_net_large": Sizes(channels=(64, 128, 256, 384), blocks=(2, 2, 2, 2), stem_stride=1),
     "face_net": Sizes(channels=(24, 48, 96), blocks=(1, 1, 1)),
 }
-# What a file without sizes means: emotion_net_small was another network before they were facts.
-BEFORE_SIZES = {**MEMBERS, "emotion_net_small": Sizes(channels=(32, 64, 128), blocks=(1, 1, 1))}
 
 
 class EmotionNet(nn.Module):
@@ -93,23 +94,21 @@ class _Block(nn.Module):
         super().__init__()
         self.first = _convolution(channels_in, channels, 3, stride)
         self.second = _convolution(channels, channels, 3)
-        self.squeeze = self.excite = None
-        if sizes.attention:
+        self.attention = sizes.attention
+        if self.attention:
             self.squeeze = nn.Linear(channels, channels // SQUEEZE)
             self.excite = nn.Linear(channels // SQUEEZE, channels)
-        shortcut: list[nn.Module] = []
         if stride == 2 and sizes.shortcut == "convolution":
-            shortcut.append(_convolution(channels_in, channels, 2, stride))
+            shortcut = [_convolution(channels_in, channels, 2, stride)]
         else:
-            if stride == 2:
-                shortcut.append(nn.AvgPool2d(2))
+            shortcut = [nn.AvgPool2d(2)] if stride == 2 else []
             if channels_in != channels:
                 shortcut.append(_convolution(channels_in, channels, 1))
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, maps: Tensor) -> Tensor:
         inner = self.second(torch.relu(self.first(maps)))
-        if self.squeeze is not None and self.excite is not None:
+        if self.attention:
             # As convolutions of one pixel: ONNX Runtime then never leaves its layout of channels.
             weights = torch.relu(_dense(self.squeeze, adaptive_avg_pool2d(inner, 1)))
             inner = inner * torch.sigmoid(_dense(self.excite, weights))
