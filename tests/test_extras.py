@@ -90,7 +90,7 @@ def test_labelling_goes_without_torch_and_onnx(tmp_path: Path) -> None:
     [
         ("report", "report --database {data}/none.json"),
         ("demo", "demo-server {data}"),
-        ("train", "train --data {data}"),
+        ("train", "train --data {data} --output a.onnx"),
         ("train", "export old.safetensors"),
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rich.progress import Progress
 
 from tests.photographs import ASTRONAUT_FACE, HOPPER_FACE, SAMPLES
 from worker.analysis.classification import Classifier
@@ -115,7 +116,7 @@ def test_mined_windows_teach_face_net(
     labels = face_labels(load_split(mined, "FER2013Train").votes)
     assert set(labels) == {0, 1}
     options = TrainOptions("face_net", (mined,), weights, epochs=2, batch_size=8, threads=1)
-    assert train(options, lambda progress: None).classes == FACE_CLASSES
+    assert train(options, Progress(disable=True)).classes == FACE_CLASSES
     assert Classifier(weights).classes == FACE_CLASSES
 
     sure = [*accurate, "--hard", "1"]

@@ -1,29 +1,31 @@
 """Training on a tiny data set made here: it learns, resumes, and writes usable weights."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from tests.training.toy_faces import NAMES, toy_faces, write_toy_data
 from worker.analysis.classification import Classifier
 from worker.analysis.detection import FACE_WEIGHTS
-from worker.analysis.weights_file import read_weights
+from worker.analysis.weights_file import Facts, read_weights
 from worker.cli import main
 from worker.commands.compare import shipped_weights
 from worker.config import PROJECT
 from worker.errors import UsageError
 from worker.record import EMOTIONS
-from worker.training import state
 from worker.training.export import load_network
 from worker.training.networks import build_network
 from worker.training.options import TrainOptions
-from worker.training.state import begin
-from worker.training.train import Progress, choose_device, train
+from worker.training.train import State, train
 
 SIZES = ("channels=8,16", "blocks=1,1", "attention=no", "shortcut=convolution")  # quick to train
 WEIGHTS = PROJECT / "weights" / "custom_net.onnx"
@@ -31,6 +33,28 @@ WEIGHTS = PROJECT / "weights" / "custom_net.onnx"
 
 class InterruptedRunError(Exception):
     pass
+
+
+class Bar(Progress):
+    """One that nobody sees, with what it was told; ``last``: the step that is interrupted."""
+
+    def __init__(self, last: str = "") -> None:
+        super().__init__(disable=True, console=Console(file=io.StringIO(), width=200))
+        self.last, self.steps = last, [""]
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        super().update(task_id, **changes)
+        self.steps.append(self.tasks[0].description)
+        if self.last and self.steps[-1].startswith(self.last):
+            raise InterruptedRunError
+
+    def lines(self) -> list[str]:
+        assert isinstance(self.console.file, io.StringIO)
+        return self.console.file.getvalue().splitlines()
+
+
+def run(plan: TrainOptions) -> Facts:
+    return train(plan, Bar())
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +65,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def quick_average(monkeypatch: pytest.MonkeyPatch) -> None:
     # The running average needs hundreds of steps to catch up; a toy run has a dozen.
-    monkeypatch.setattr(state, "AVERAGE_DECAY", 0.5)
+    monkeypatch.setattr("worker.training.train.AVERAGE_DECAY", 0.5)
 
 
 def options(data: Path, output: Path, epochs: int = 3) -> TrainOptions:
@@ -53,15 +77,13 @@ def options(data: Path, output: Path, epochs: int = 3) -> TrainOptions:
 def test_the_loss_falls_and_the_weights_name_what_they_were_trained_on(
     data: Path, tmp_path: Path
 ) -> None:
-    losses: dict[int, float] = {}
-
-    def report(progress: Progress) -> None:
-        if progress.loss is not None:
-            losses[progress.epoch] = progress.loss
-
-    facts = train(options(data, tmp_path / "w.onnx", epochs=8), report)
-    assert losses[8] < losses[1] / 2
+    bar = Bar()
+    facts = train(options(data, tmp_path / "w.onnx", epochs=8), bar)
+    losses = [float(line.split()[3].rstrip(",")) for line in bar.lines()]
+    assert losses[7] < losses[0] / 2
     assert facts.validation_accuracy > 0.9
+    assert bar.lines()[0].startswith("epoch 1/8: loss ")
+    assert f"validation accuracy {facts.validation_accuracy:.4f}" in " ".join(bar.lines())
     assert "--network emotion_net" in facts.recipe
     assert sorted(path.name for path in tmp_path.iterdir()) == ["w.onnx", "w.png"]
     assert cv2.imread(str(tmp_path / "w.png")) is not None
@@ -71,46 +93,35 @@ def test_the_loss_falls_and_the_weights_name_what_they_were_trained_on(
     assert np.mean([a == b for a, b in zip(named, kinds, strict=True)]) > 0.9
 
 
+def expect_same(first: Path, second: Path) -> None:
+    states = [load_network(path)[0].state_dict() for path in (first, second)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 def test_an_interrupted_run_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
-    whole = tmp_path / "whole.onnx"
-    train(options(data, whole), lambda progress: None)
-
-    def interrupt(progress: Progress) -> None:
-        if progress.epoch == 2 and progress.batch == 3:
-            raise InterruptedRunError
-
-    (tmp_path / "again").mkdir()
-    resumed = tmp_path / "again" / "whole.onnx"
+    whole, resumed = tmp_path / "whole.onnx", tmp_path / "resumed.onnx"
+    run(options(data, whole))
     with pytest.raises(InterruptedRunError):
-        train(options(data, resumed), interrupt)
+        train(options(data, resumed), Bar(last="epoch 2/3, loss"))
     assert not resumed.exists()
-    epochs = []
-    train(options(data, resumed), lambda progress: epochs.append(progress.epoch))
-    assert min(epochs) == 2
-    first, second = (load_network(path)[0].state_dict() for path in (whole, resumed))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    bar = Bar()
+    train(options(data, resumed), bar)
+    assert [line[:9] for line in bar.lines()] == ["epoch 2/3", "epoch 3/3"]
+    expect_same(whole, resumed)
 
 
 def test_the_checkpoint_of_another_run_is_not_taken(data: Path, tmp_path: Path) -> None:
-    def interrupt(progress: Progress) -> None:
-        if progress.epoch == 2:
-            raise InterruptedRunError
-
     with pytest.raises(InterruptedRunError):
-        train(options(data, tmp_path / "w.onnx"), interrupt)
+        train(options(data, tmp_path / "w.onnx"), Bar(last="epoch 2/3"))
     with pytest.raises(UsageError, match="is the checkpoint of another run"):
-        train(options(data, tmp_path / "w.onnx", epochs=9), interrupt)
+        run(options(data, tmp_path / "w.onnx", epochs=9))
 
 
 def test_too_little_data_and_unknown_networks_are_refused(data: Path, tmp_path: Path) -> None:
-    def run(network: str, batch_size: int) -> None:
-        out = tmp_path / "w.onnx"
-        train(TrainOptions(network, (data,), out, batch_size=batch_size), print)
-
     with pytest.raises(UsageError, match="too little to train on: 40 faces"):
-        run("emotion_net", 64)
+        run(TrainOptions("emotion_net", (data,), tmp_path / "w.onnx", batch_size=64))
     with pytest.raises(UsageError, match="unknown network 'deep_net'; known: custom_net"):
-        run("deep_net", 8)
+        run(TrainOptions("deep_net", (data,), tmp_path / "w.onnx"))
 
 
 def test_the_commands_train_and_evaluate_from_one_to_the_other(
@@ -119,7 +130,9 @@ def test_the_commands_train_and_evaluate_from_one_to_the_other(
     weights, figures = tmp_path / "w.onnx", tmp_path / "figures.json"
     flags = ["--epochs", "1", "--batch-size", "8", "--output", str(weights), "--sizes", *SIZES]
     assert main(["train", "--data", str(data), *flags]) == 0
-    assert "epoch 1/1: loss" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "epoch 1/1: loss" in printed.err
+    assert f"{weights}: validation accuracy" in printed.out
     split = ["--split", "FER2013Valid", "--weights", str(weights), "--json", str(figures)]
     assert main(["evaluate", "emotions", "--data", str(data), *split]) == 0
     written = json.loads(figures.read_text())
@@ -161,24 +174,24 @@ def test_all_shipped_networks_that_know_emotions_are_compared() -> None:
 
 def test_a_run_can_begin_with_weights(data: Path, tmp_path: Path) -> None:
     first = tmp_path / "first.onnx"
-    taught_facts = train(options(data, first, epochs=8), lambda progress: None)
+    taught_facts = run(options(data, first, epochs=8))
     assert taught_facts.validation_accuracy > 0.9
     still = replace(options(data, tmp_path / "w.onnx", epochs=1), learning_rate=1e-9)
-    facts = train(replace(still, init=first, sizes=()), lambda progress: None)
+    facts = run(replace(still, init=first, sizes=()))
     assert facts.validation_accuracy == taught_facts.validation_accuracy
     assert f"--init {first}" in facts.recipe
 
-    with pytest.raises(UsageError, match=r"--init .* is a emotion_net for"):
-        train(replace(still, init=first, network="emotion_net_small"), lambda progress: None)
+    with pytest.raises(UsageError, match=r"--init .* is a emotion_net with sizes of its own"):
+        run(replace(still, init=first, network="emotion_net_small"))
 
 
 def test_a_file_with_other_convolutions_is_no_beginning(data: Path, tmp_path: Path) -> None:
     plain = options(data, tmp_path / "w.onnx", epochs=1)
-    run = replace(plain, network="vgg_net", side=16, sizes=())
+    plan = replace(plain, network="vgg_net", side=16, sizes=())
     for name, content, says in (
-        ("none.pth", None, "no readable file of weights"),
-        ("junk.pth", b"junk", "no readable file of weights"),
-        ("list.pth", [1], "no state dict"),
+        ("none.pth", None, "no readable state dict"),
+        ("junk.pth", b"junk", "no readable state dict"),
+        ("list.pth", [1], "no readable state dict"),
         ("other.pth", {"features.0.weight": torch.zeros(8, 3, 3, 3)}, "none of its convolutions"),
     ):
         path = tmp_path / name
@@ -187,71 +200,62 @@ def test_a_file_with_other_convolutions_is_no_beginning(data: Path, tmp_path: Pa
         elif content is not None:
             torch.save(content, path)
         with pytest.raises(UsageError, match=f"(?s)--init .*{name}.*{says}"):
-            train(replace(run, init=path), lambda progress: None)
+            run(replace(plan, init=path))
 
 
 def test_a_pupil_learns_from_stored_views_and_goes_on_where_it_was_interrupted(
     data: Path, tmp_path: Path
 ) -> None:
-    teacher = tmp_path / "teacher.onnx"
-    train(options(data, teacher, epochs=8), lambda progress: None)
-    (tmp_path / "one").mkdir()
-    pupil = replace(
-        options(data, tmp_path / "one" / "w.onnx", epochs=4), teacher=(teacher,), views=2
-    )
-    notes: list[str] = []
-    facts = train(pupil, lambda progress: notes.append(progress.note))
-    assert [note for note in notes if note] == notes[:1]
-    assert "2 of 2 views of 40 faces are to be made" in notes[0]
+    teacher, one, two = (tmp_path / name for name in ("teacher.onnx", "one", "two"))
+    run(options(data, teacher, epochs=8))
+    pupil = replace(options(data, one / "w.onnx", epochs=4), teacher=(teacher,), views=2)
+    bar = Bar()
+    facts = train(pupil, bar)
+    assert "2 of 2 views of 40 faces are to be made" in bar.lines()[0]
+    assert bar.lines()[1].startswith("epoch 1/4")
     assert f"--teacher {teacher} --views 2" in facts.recipe
-    [folder] = (path for path in (tmp_path / "one").iterdir() if path.is_dir())
-    assert sorted(path.name for path in folder.iterdir()) == ["000.npy", "001.npy"]
+    [folder] = (path for path in one.iterdir() if path.is_dir())
+    assert sorted(path.name for path in folder.iterdir()) == ["000.pt", "001.pt"]
 
-    def interrupt(progress: Progress) -> None:
-        if progress.epoch == 2 and progress.loss is None and not progress.note:
-            raise InterruptedRunError  # while the teachers look at the second view
-
-    (tmp_path / "two").mkdir()
-    resumed = replace(pupil, output=tmp_path / "two" / "w.onnx")
+    resumed = replace(pupil, output=two / "w.onnx")
     with pytest.raises(InterruptedRunError):
-        train(resumed, interrupt)
-    train(resumed, lambda progress: None)
-    first, second = (load_network(run.output)[0].state_dict() for run in (pupil, resumed))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+        train(resumed, Bar(last="epoch 2/4"))
+    assert len(list(two.glob("views-*/*"))) == 2  # the second was there when it was stopped
+    run(resumed)
+    expect_same(pupil.output, resumed.output)
 
 
 def test_teachers_that_are_asked_anew_each_time_need_no_views(data: Path, tmp_path: Path) -> None:
     weights = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
     for seed, path in enumerate(weights):
-        train(replace(options(data, path, epochs=1), seed=seed), lambda progress: None)
-    run = replace(options(data, tmp_path / "w.onnx", epochs=8), teacher=tuple(weights), mixup=0.2)
-    facts = train(run, lambda progress: None)
+        run(replace(options(data, path, epochs=1), seed=seed))
+    plan = replace(options(data, tmp_path / "w.onnx", epochs=8), teacher=tuple(weights), mixup=0.2)
+    facts = run(plan)
     assert facts.validation_accuracy > 0.5
-    assert f"--teacher {weights[0]} {weights[1]} --mixup 0.2" in facts.recipe
+    assert f"--mixup 0.2 --teacher {weights[0]} {weights[1]}" in facts.recipe
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
 def test_a_teacher_of_other_classes_and_views_without_one_are_refused(
     data: Path, tmp_path: Path
 ) -> None:
-    run = options(data, tmp_path / "w.onnx")
+    plan = options(data, tmp_path / "w.onnx")
     with pytest.raises(UsageError, match="knows other classes"):
-        train(replace(run, teacher=(FACE_WEIGHTS,)), lambda progress: None)
+        run(replace(plan, teacher=(FACE_WEIGHTS,)))
     with pytest.raises(UsageError, match="--views keeps what teachers say: name one"):
-        train(replace(run, views=3), lambda progress: None)
+        run(replace(plan, views=3))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_refused_and_auto_takes_the_cpu() -> None:
+def test_a_gpu_that_is_not_there_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--device cuda: torch finds no CUDA device"):
-        choose_device("cuda")
-    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+        run(replace(options(data, tmp_path / "w.onnx"), device="cuda"))
 
 
 def test_decay_pulls_at_weights_and_never_at_norms_and_biases() -> None:
     network = build_network("emotion_net", 8, {"channels": [8], "blocks": [1]})
-    run = TrainOptions("emotion_net", (), Path("w.onnx"), weight_decay=0.01)
-    decayed, rest = begin(network, run, 10, torch.device("cpu")).optimizer.param_groups
+    plan = TrainOptions("emotion_net", (), Path("w.onnx"), weight_decay=0.01)
+    decayed, rest = State(network, plan, 10).optimizer.param_groups
     assert (decayed["weight_decay"], rest["weight_decay"]) == (0.01, 0)
     assert {each.ndim for each in decayed["params"]} == {2, 4}
     assert {each.ndim for each in rest["params"]} == {1}
@@ -259,36 +263,36 @@ def test_decay_pulls_at_weights_and_never_at_norms_and_biases() -> None:
 
 
 def test_the_sizes_of_a_network_are_flags_and_facts_of_its_file(data: Path, tmp_path: Path) -> None:
-    run = options(data, tmp_path / "w.onnx", epochs=1)
-    facts = train(run, lambda progress: None)
+    plan = options(data, tmp_path / "w.onnx", epochs=1)
+    facts = run(plan)
     assert facts.sizes["channels"] == [8, 16]
     assert facts.sizes["attention"] is False
     assert "--sizes channels=8,16 blocks=1,1 attention=no shortcut=convolution" in facts.recipe
     assert facts.class_shares == {name: 0.5 if name in NAMES else 0 for name in EMOTIONS}
-    again = replace(run, init=run.output, sizes=(), output=tmp_path / "again.onnx")
-    assert train(again, lambda progress: None).sizes == facts.sizes
+    again = replace(plan, init=plan.output, sizes=(), output=tmp_path / "again.onnx")
+    assert run(again).sizes == facts.sizes
 
 
 def test_a_training_can_begin_on_small_pictures(data: Path, tmp_path: Path) -> None:
     small = replace(options(data, tmp_path / "small.onnx", epochs=1), side=16)
-    facts = train(small, lambda progress: None)
+    facts = run(small)
     assert facts.input_size == 16
     assert "--side 16" in facts.recipe
     whole = replace(small, side=32, init=small.output, sizes=(), output=tmp_path / "w.onnx")
-    assert train(whole, lambda progress: None).input_size == 32
+    assert run(whole).input_size == 32
     with pytest.raises(UsageError, match="--side 16: custom_net takes no such pictures"):
-        train(replace(small, network="custom_net", sizes=()), lambda progress: None)
+        run(replace(small, network="custom_net", sizes=()))
 
 
 def test_dropout_and_mirroring_are_chosen_by_flags(data: Path, tmp_path: Path) -> None:
-    def losses(run: TrainOptions) -> list[float | None]:
-        told: list[float | None] = []
-        train(run, lambda progress: told.append(progress.loss))
-        return told
+    def losses(plan: TrainOptions) -> list[str]:
+        bar = Bar()
+        train(plan, bar)
+        return bar.steps
 
-    run = options(data, tmp_path / "w.onnx", epochs=1)
-    assert losses(run) != losses(replace(run, dropout=0.0, mirrored=True))
-    facts = read_weights(run.output)[1]
+    plan = options(data, tmp_path / "w.onnx", epochs=1)
+    assert losses(plan) != losses(replace(plan, dropout=0.0, mirrored=True))
+    facts = read_weights(plan.output)[1]
     assert facts.mirrored
     assert "--dropout 0" in facts.recipe
     assert "--mirrored" in facts.recipe

@@ -1,19 +1,19 @@
 """What teachers say, and the stored views that hold it."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from rich.progress import Progress, TaskID
 
 from worker.analysis.weights_file import Facts
-from worker.errors import UsageError
-from worker.record import EMOTIONS, FACE_CLASSES
+from worker.record import EMOTIONS
+from worker.training.dataset import Lesson
 from worker.training.export import export_network, load_network, normalise
 from worker.training.networks import build_network, sizes_of
-from worker.training.teachers import SHARE, Teachers, lesson_of
-from worker.training.views import Views
+from worker.training.options import TrainOptions
+from worker.training.views import SHARE, Views
 
 CPU = torch.device("cpu")
 SIZES = {"channels": [8, 8], "blocks": [1, 1], "attention": False}
@@ -41,93 +41,93 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def crops(count: int = 70) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, 48, 48)).astype(np.uint8)
+def lesson(count: int = 70) -> Lesson:
+    crops = np.random.default_rng(0).integers(0, 256, (count, 48, 48)).astype(np.uint8)
+    return Lesson(crops, np.eye(len(EMOTIONS), dtype=np.float32)[np.arange(count) % 8])
 
 
-def test_the_opinion_is_the_mean_of_the_uncalibrated_probabilities(teachers: list[Path]) -> None:
-    faces = torch.from_numpy(crops(5)).unsqueeze(1).float()
-    with torch.inference_mode():
-        alone = [
-            load_network(path)[0](normalise(faces.squeeze(1))).softmax(dim=1) for path in teachers
-        ]
-    opinion = Teachers(teachers, EMOTIONS, CPU).opinion(faces)
-    assert torch.allclose(opinion, (alone[0] + alone[1]) / 2, atol=1e-5)
-    assert not torch.allclose(alone[0], alone[1], atol=1e-3)
+def views_of(teachers: list[Path], folder: Path, views: int, count: int = 70) -> Views:
+    options = TrainOptions("emotion_net", (), folder / "w.onnx", teacher=teachers, views=views)
+    return Views(lesson(count), options, CPU)
 
 
-def test_the_votes_have_the_rest_of_the_lesson() -> None:
-    lesson = lesson_of(torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]]))
-    assert lesson.tolist() == [pytest.approx([1 - SHARE, SHARE])]
+def bar() -> Progress:
+    return Progress(disable=True)
 
 
-def test_a_teacher_of_other_classes_is_refused(teachers: list[Path]) -> None:
-    with pytest.raises(UsageError, match="knows other classes"):
-        Teachers(teachers, FACE_CLASSES, CPU)
+class InterruptedViewError(Exception):
+    pass
+
+
+class Interrupting(Progress):
+    """Stands for Ctrl-C while the teachers look."""
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        raise InterruptedViewError
 
 
 def test_a_view_holds_each_face_changed_and_what_is_said_of_just_these_pixels(
     teachers: list[Path], tmp_path: Path
 ) -> None:
-    asked = Teachers(teachers, EMOTIONS, CPU)
-    told: list[tuple[int, int]] = []
-    view = Views(tmp_path, crops(), asked, count=2).load(0, lambda *done: told.append(done))
-    assert view.faces.shape == (70, 48, 48)
-    assert view.faces.dtype == torch.uint8
-    assert not np.array_equal(view.faces.numpy(), crops())
-    assert torch.allclose(view.opinions, asked.opinion(view.faces.unsqueeze(1).float()), atol=1e-5)
-    assert told[-1] == (70, 70)
+    faces, wanted = views_of(teachers, tmp_path, 2).load(0, bar())
+    assert (faces.shape, faces.dtype) == ((70, 48, 48), torch.uint8)
+    assert not np.array_equal(faces.numpy(), lesson().crops)
+    # The mean of the teachers' uncalibrated probabilities, mixed with the votes
+    with torch.inference_mode():
+        said = [load_network(path)[0](normalise(faces)).softmax(dim=1) for path in teachers]
+    assert not torch.allclose(said[0], said[1], atol=1e-3)
+    expected = SHARE * (said[0] + said[1]) / 2 + (1 - SHARE) * torch.from_numpy(lesson().targets)
+    assert torch.allclose(wanted, expected, atol=1e-5)
+
+
+def test_without_teachers_the_votes_tell_all_and_nothing_is_stored(tmp_path: Path) -> None:
+    views = views_of([], tmp_path, 0)
+    first, second = (views.load(epoch, bar()) for epoch in range(2))
+    assert torch.equal(first[1], torch.from_numpy(lesson().targets))
+    assert not torch.equal(first[0], second[0])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_view_is_made_once_for_all_who_need_it(teachers: list[Path], tmp_path: Path) -> None:
-    asked = Teachers(teachers, EMOTIONS, CPU)
-    first = Views(tmp_path, crops(), asked, count=2)
-    made = [first.load(number, lambda *done: None) for number in range(2)]
-    assert not torch.equal(made[0].faces, made[1].faces)
-    stamps = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
-    assert sorted(path.name for path in stamps) == ["000.npy", "001.npy"]
+    first = views_of(teachers, tmp_path, 2)
+    made = [first.load(number, bar())[0] for number in range(2)]
+    assert not torch.equal(made[0], made[1])
+    [folder] = tmp_path.iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["000.pt", "001.pt"]
 
-    more = Views(tmp_path, crops(), Teachers(teachers, EMOTIONS, CPU), count=3)
-    assert more.folder == first.folder
-    again = [more.load(number, lambda *done: pytest.fail("made anew")) for number in range(2)]
-    assert all(torch.equal(a.faces, b.faces) for a, b in zip(made, again, strict=True))
-    assert torch.equal(first.load(2, lambda *done: None).faces, made[0].faces)  # modulo its count
-    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    more = views_of(teachers, tmp_path, 3)
+    again = [more.load(number, Interrupting())[0] for number in range(2)]  # not made anew
+    assert all(torch.equal(a, b) for a, b in zip(made, again, strict=True))
+    assert torch.equal(first.load(2, Interrupting())[0], made[0])  # modulo its count
 
-    fewer_teachers = Teachers(teachers[:1], EMOTIONS, CPU)
-    assert Views(tmp_path, crops(), fewer_teachers, count=2).folder != first.folder
-    assert Views(tmp_path, crops(60), asked, count=2).folder != first.folder
+    views_of(teachers[:1], tmp_path, 2).load(0, bar())
+    views_of(teachers, tmp_path, 2, count=60).load(0, bar())
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_what_an_epoch_draws_does_not_depend_on_whether_its_view_was_there(
+    teachers: list[Path], tmp_path: Path
+) -> None:
+    views, drawn = views_of(teachers, tmp_path, 1), []
+    for _ in range(2):
+        torch.manual_seed(5)
+        views.load(0, bar())
+        drawn.append(torch.rand(3))
+    assert torch.equal(drawn[0], drawn[1])
 
 
 def test_an_interrupted_view_is_begun_anew_and_ends_the_same(
     teachers: list[Path], tmp_path: Path
 ) -> None:
-    class InterruptedViewError(Exception):
-        pass
-
-    def interrupt(*done: int) -> None:
-        raise InterruptedViewError
-
-    asked = Teachers(teachers, EMOTIONS, CPU)
-    views = Views(tmp_path, crops(), asked, count=1)
+    views = views_of(teachers, tmp_path / "resumed", 1)
     with pytest.raises(InterruptedViewError):
-        views.load(0, interrupt)
-    resumed = views.load(0, lambda *done: None)
-    (tmp_path / "whole").mkdir()
-    whole = Views(tmp_path / "whole", crops(), asked, count=1).load(0, lambda *done: None)
-    assert torch.equal(resumed.faces, whole.faces)
-    assert torch.equal(resumed.opinions, whole.opinions)
+        views.load(0, Interrupting())
+    resumed = views.load(0, bar())
+    whole = views_of(teachers, tmp_path / "whole", 1).load(0, bar())
+    assert all(torch.equal(a, b) for a, b in zip(resumed, whole, strict=True))
 
 
-def test_what_views_cost_is_said_and_a_disk_without_room_refuses(
-    teachers: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = Teachers(teachers, EMOTIONS, CPU)
-    views = Views(tmp_path, crops(), asked, count=3)
-    views.load(0, lambda *done: None)
-    said = views.cost()
-    assert "2 of 3 views of 70 faces are to be made" in said
-    assert "0.0 GB and about 0 minutes" in said
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
-    with pytest.raises(UsageError, match=r"--views 3: .* needs 0\.0 GB more, 0\.0 GB are free"):
-        views.cost()
+def test_what_views_cost_is_said(teachers: list[Path], tmp_path: Path) -> None:
+    views = views_of(teachers, tmp_path, 3)
+    views.load(0, bar())
+    assert "2 of 3 views of 70 faces are to be made, 0.0 GB and about 0 minutes" in views.cost()

@@ -75,13 +75,8 @@ def _random_affine(count: int, device: torch.device) -> Tensor:
     mirrored = torch.where(torch.rand(count, device=device) < 0.5, -1.0, 1.0)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     shift_x, shift_y = (_uniform(count, 2 * SHIFT, device) for _ in range(2))
-    return torch.stack(
-        [
-            torch.stack([mirrored * cos, -sin, shift_x], dim=1),
-            torch.stack([mirrored * sin, cos, shift_y], dim=1),
-        ],
-        dim=1,
-    )
+    rows = [mirrored * cos, -sin, shift_x, mirrored * sin, cos, shift_y]
+    return torch.stack(rows, dim=1).view(count, 2, 3)
 
 
 def _uniform(count: int, bound: float, device: torch.device) -> Tensor:

@@ -12,8 +12,8 @@ import hashlib
 import json
 import logging
 import warnings
+from collections import Counter
 from dataclasses import asdict, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,7 @@ from worker.files import replace_file
 from worker.training.networks import build_network
 
 FLAT = 1.0  # gray levels: a crop with less contrast than this holds no face; do not amplify noise
-OLD_FORMAT, OLD_SUFFIX = "emotion-worker-1", ".safetensors"
-FIRST_BLOCK = "features.2.first.0.weight"  # of every member of emotion_net's family
+OLD_SUFFIX = ".safetensors"
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -50,30 +49,25 @@ def normalise(crops: Tensor) -> Tensor:
     return centered / variance.sqrt().clamp(min=FLAT)
 
 
-class WithMirror(nn.Module):
-    """A network asked about each face and its mirror image: the mean of both logits, for twice the
-    arithmetic."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, faces: Tensor) -> Tensor:
-        logits, mirrored = self.network(faces), self.network(faces.flip(3))
-        return (logits + mirrored) / 2  # type: ignore[no-any-return]
-
-
 class Exported(nn.Module):
-    """What the file holds: crops uint8 ``(n, side, side)`` to probabilities ``(n, classes)``."""
+    """What the file holds: crops uint8 ``(n, side, side)`` to probabilities ``(n, classes)``.
 
-    def __init__(self, network: nn.Module, facts: Facts) -> None:
+    ``mirrored``: the network is asked about each face and its mirror image, for the mean of both
+    logits and twice the arithmetic.
+    """
+
+    def __init__(self, network: nn.Module, mirrored: bool, temperature: float = 1.0) -> None:
         super().__init__()
-        self.network, self.temperature = network, facts.temperature
-        self.mirrored = facts.mirrored
+        self.network, self.mirrored, self.temperature = network, mirrored, temperature
+
+    def logits(self, crops: Tensor) -> Tensor:
+        """Float32 ``(n, classes)``, not divided by the temperature."""
+        faces = normalise(crops)
+        logits: Tensor = self.network(faces)
+        return (logits + self.network(faces.flip(3))) / 2 if self.mirrored else logits
 
     def forward(self, crops: Tensor) -> Tensor:
-        ask = WithMirror(self.network) if self.mirrored else self.network
-        return torch.softmax(ask(normalise(crops)) / self.temperature, dim=1)
+        return torch.softmax(self.logits(crops) / self.temperature, dim=1)
 
 
 def export_network(path: Path, network: nn.Module, facts: Facts) -> None:
@@ -83,7 +77,7 @@ def export_network(path: Path, network: nn.Module, facts: Facts) -> None:
     """
     state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     _expect_finite(state, path)
-    model = _to_onnx(Exported(network, facts).eval(), facts.input_size)
+    model = _to_onnx(Exported(network, facts.mirrored, facts.temperature), facts.input_size)
     # What the graph does not use, such as the count of batches that a norm has seen, or what was
     # folded into something else.
     there = {tensor.name for tensor in model.graph.initializer}
@@ -103,7 +97,12 @@ def load_network(path: Path) -> tuple[nn.Module, Facts]:
     Raises UsageError when the file is missing or damaged, does not fit its network, or holds a
     number that is not finite.
     """
-    state, facts = _read_old(path) if path.suffix == OLD_SUFFIX else _read(path)
+    if path.suffix == OLD_SUFFIX:
+        state, facts = _read_old(path)
+    else:
+        content, facts = read_weights(path)
+        tensors = onnx.load_model_from_string(content).graph.initializer
+        state = {each.name: onnx.numpy_helper.to_array(each) for each in tensors}
     _expect_finite(state, path)
     network = build_network(facts.network, len(facts.classes), facts.sizes)
     wanted = network.state_dict().keys() & state.keys()  # a graph has constants of its own, too
@@ -113,7 +112,7 @@ def load_network(path: Path) -> tuple[nn.Module, Facts]:
         raise UsageError(
             f"{path}: its tensors do not fit the network {facts.network}: {error}"
         ) from error
-    return network.eval().requires_grad_(requires_grad=False), facts
+    return network.eval(), facts
 
 
 def _to_onnx(exported: Exported, side: int) -> onnx.ModelProto:
@@ -121,7 +120,7 @@ def _to_onnx(exported: Exported, side: int) -> onnx.ModelProto:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch's exporter about itself
         program = torch.onnx.export(
-            exported,
+            exported.eval(),
             (torch.zeros(2, side, side, dtype=torch.uint8),),
             input_names=["crops"],
             output_names=["probabilities"],
@@ -133,56 +132,40 @@ def _to_onnx(exported: Exported, side: int) -> onnx.ModelProto:
     fold_constants(program.model)
     remove_unused_nodes(program.model)
     ClearMetadataAndDocStringPass()(program.model)
-    model = onnx_ir.to_proto(program.model)
-    for tensor in model.graph.initializer:
-        tensor.name = tensor.name.removeprefix("network.")
-    for node in model.graph.node:
-        node.input[:] = [name.removeprefix("network.") for name in node.input]
-    return model
-
-
-def _read(path: Path) -> tuple[Tensors, Facts]:
-    content, facts = read_weights(path)
-    tensors = onnx.load_model_from_string(content).graph.initializer
-    return {each.name: onnx.numpy_helper.to_array(each) for each in tensors}, facts
+    for name, tensor in list(program.model.graph.initializers.items()):
+        tensor.name = name.removeprefix("network.")
+    return onnx_ir.to_proto(program.model)
 
 
 def _read_old(path: Path) -> tuple[Tensors, Facts]:
-    """A file of the time before ONNX. Its facts name no sizes: those are read off the tensors."""
+    """A file of the time before ONNX, whose SHA-256 is of its tensors and whose facts name no
+    sizes."""
+    sha = hashlib.sha256()
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path} is not a readable safetensors file: {error}") from error
-    if metadata.get("format") != OLD_FORMAT or metadata.get("sha256") != _old_digest(state):
-        raise UsageError(f"{path} is damaged, or was not written by this project's `train`")
-    stated = json.loads(metadata["facts"])
-    del stated["normalisation"]
-    stated["recipe"] = stated.pop("training_command")
-    if FIRST_BLOCK in state:
-        stated["sizes"] = _sizes(state)
-    return state, Facts(**stated)
-
-
-def _old_digest(state: Tensors) -> str:
-    sha = hashlib.sha256()
     for name, array in state.items():
         sha.update(json.dumps([name, str(array.dtype), list(array.shape)]).encode())
         sha.update(array.tobytes())
-    return sha.hexdigest()
+    if metadata.get("sha256") != sha.hexdigest():
+        raise UsageError(f"{path} is damaged, or was not written by this project's `train`")
+    facts = json.loads(metadata["facts"])
+    del facts["normalisation"]
+    return state, Facts(recipe=facts.pop("training_command"), sizes=_sizes(state), **facts)
 
 
 def _sizes(state: Tensors) -> dict[str, Any]:
-    """The sizes of a member of emotion_net's family, from the shapes of its convolutions."""
-    blocks = (n for n in range(2, len(state)) if f"features.{n}.first.0.weight" in state)
-    widths = [len(state[f"features.{number}.first.0.weight"]) for number in blocks]
-    stages = [(width, len(list(same))) for width, same in groupby(widths)]
-    return {
-        "channels": [width for width, _ in stages],
-        "blocks": [count for _, count in stages],
-        "stem_stride": 2 if state["features.0.0.weight"].shape[-1] == 5 else 1,
-    }
+    """What an old network was built with, read off its tensors; nothing for one outside
+    emotion_net's family. Channels grow from stage to stage."""
+    first = [len(each) for name, each in state.items() if name.endswith(".first.0.weight")]
+    if not first:
+        return {}
+    stages = Counter(sorted(first))
+    stride = 2 if state["features.0.0.weight"].shape[-1] == 5 else 1
+    return {"channels": [*stages], "blocks": [*stages.values()], "stem_stride": stride}
 
 
 def _expect_finite(state: Tensors, path: Path) -> None:

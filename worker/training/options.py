@@ -1,75 +1,77 @@
-"""What one training run is: all that its flags say, and the command that repeats it."""
+"""What one training run is: the options of `train`, and the command that repeats it."""
 
 import shlex
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from worker import PROGRAM
+from worker.hints import number, one_of
 
-SETTING_ONLY = ("threads", "device")  # where it runs, not what comes out
+NOT_TOLD = ("data", "output", "threads", "device")  # where it runs, not what comes out
+
+count = number(int, 1, 1e9)
+few = number(int, 0, 1024)
+fraction = number(float, 0, 1)
+
+
+def _flag(default: Any, read: Any, words: str) -> Any:
+    """A field; its metadata are what argparse is told of its flag."""
+    stated = "; default: %(default)s" if default else ""
+    many = {"nargs": "+"} if default == () else {}
+    return field(default=default, metadata={"type": read, "help": words + stated, **many})
+
+
+def _switch(words: str) -> Any:
+    return field(default=False, metadata={"action": "store_true", "help": words})
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """One training run; each field is the flag of that name.
-
-    ``learning_rate`` is the peak; ``weight_decay`` is of weights, never of norms and biases;
-    ``threads`` 0: torch decides; ``side``: pixels, 0: what the network wants (smaller ones make a
-    cheap first part of a training); ``init``: weights to begin with instead of random ones, ours
-    or torchvision's VGG; ``teacher``: weights whose mean opinion is learned beside the votes;
-    ``views``: how many augmented views of each face are stored with that opinion, 0: it is asked
-    anew each time; ``mixup``: strength, 0: none; ``erase``: how often a part of a face is covered,
-    0..1 (a small network learns more without, at the end); ``dropout``: of every dropout layer,
-    None: the network's own (less of it suits a short schedule); ``sizes``: texts ``key=value`` of a
-    member of emotion_net's family; ``mirrored``: as in `Facts`; ``bfloat16``: about 1.7 times
-    faster on a CPU with avx512_bf16 and on a GPU, slower on a CPU without; ``device``: cpu, cuda,
-    or auto.
-    """
+    """One training run. Each field is the flag of that name, whose help says what it is."""
 
     network: str
-    data: tuple[Path, ...]
+    data: Sequence[Path]
     output: Path
-    epochs: int = 10
-    batch_size: int = 64
-    learning_rate: float = 0.05
-    weight_decay: float = 5e-4
-    seed: int = 0
-    threads: int = 0
-    side: int = 0
-    init: Path | None = None
-    teacher: tuple[Path, ...] = ()
-    views: int = 0
-    mixup: float = 0.0
-    erase: float = 0.3
-    dropout: float | None = None
-    sizes: tuple[str, ...] = ()
-    mirrored: bool = False
-    bfloat16: bool = False
-    device: str = "auto"
+    epochs: int = _flag(10, count, "how often each face is seen")
+    batch_size: int = _flag(64, count, "no more than there are faces")
+    learning_rate: float = _flag(0.05, number(float, 0, 10), "peak; with --init take 0.005")
+    weight_decay: float = _flag(5e-4, fraction, "of weights, not of norms and biases")
+    mixup: float = _flag(0.0, number(float, 0, 10), "how strongly faces are blended; default: not")
+    erase: float = _flag(0.3, fraction, "how often a part of a face is covered, 0 to 1")
+    dropout: float | None = _flag(None, fraction, "0 to 1; default: what each layer has")
+    seed: int = _flag(0, number(int, 0, 1e9), "of all that is drawn by chance; default: 0")
+    threads: int = _flag(0, few, "of the CPU; default: all")
+    side: int = _flag(0, few, "pixels of a face; default: what the network wants")
+    init: Path | None = _flag(None, Path, "begin with these; vgg_net also with torchvision's .pth")  # noqa: RUF009
+    teacher: Sequence[Path] = _flag((), Path, "weights whose mean opinion is learned, too")
+    views: int = _flag(0, few, "of a face, stored with what the teachers say; default: none")
+    sizes: Sequence[str] = _flag((), str, "such as channels=16,48,128 blocks=1,1,1 attention=no")
+    mirrored: bool = _switch("ask about a face and its mirror image: better, twice the time")
+    bfloat16: bool = _switch("faster, on a GPU or a CPU that knows it")
+    device: str = _flag("auto", one_of("auto", "cpu", "cuda"), "auto: a GPU if torch finds one")
 
     def command(self) -> str:
-        """The command that repeats this run, for the weights' facts; DIR stands for the data."""
-        words = [f"{PROGRAM} train"]
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name not in SETTING_ONLY and value != field.default:
-                words += [f"--{field.name.replace('_', '-')}", *_words(field.name, value)]
-        return " ".join(words)
+        """The command that repeats this run, for the weights' facts."""
+        words = [PROGRAM, "train", "--data", "DIR", "--output", "FILE"]
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if option.name in NOT_TOLD or value == option.default:
+                continue
+            words.append(f"--{option.name.replace('_', '-')}")
+            if value is not True:
+                words += map(str, value if "nargs" in option.metadata else [value])
+        return shlex.join(words)
 
-    def chosen_sizes(self) -> dict[str, Any] | None:
-        """``sizes`` as `build_network` takes them; None where none were chosen."""
+    def chosen_sizes(self) -> dict[str, Any]:
+        """``sizes`` as `build_network` takes them."""
         pairs = (text.partition("=")[::2] for text in self.sizes)
-        return {key: value.split(",") if "," in value else value for key, value in pairs} or None
+        return {key: _value(text) for key, text in pairs}
 
 
-def _words(name: str, value: Any) -> list[str]:
-    if name == "data":
-        return ["DIR"] * len(value)
-    if value is True:
-        return []
-    if name == "output":
-        return [shlex.quote(value.name)]
-    if isinstance(value, tuple):
-        return [shlex.quote(str(each)) for each in value]
-    return [f"{value:g}" if isinstance(value, float) else shlex.quote(str(value))]
+def _value(text: str) -> Any:
+    if text in ("yes", "no"):
+        return text == "yes"
+    parts = [int(part) if part.isdigit() else part for part in text.split(",")]
+    return parts if len(parts) > 1 else parts[0]

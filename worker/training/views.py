@@ -1,102 +1,118 @@
-"""Augmented training faces and what teachers say of each, made once and used by every pupil."""
+"""What an epoch learns from: each training face once, changed by chance, and what it shows.
+
+What it shows is told by the votes. With teachers, most of it is their mean opinion of the changed
+face (Hinton et al. 2015). Asking them costs more than the pupil itself, so views may be stored and
+shown again.
+"""
 
 import hashlib
-import os
-import shutil
+import io
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from rich.progress import Progress
 from torch import Tensor
+from torch.nn import functional
 
 from worker.errors import UsageError
+from worker.files import replace_file
 from worker.training.augmentation import augment
-from worker.training.teachers import Teachers
+from worker.training.dataset import Lesson
+from worker.training.export import load_network, normalise
+from worker.training.networks import classes_of
+from worker.training.options import TrainOptions
 
-BATCH = 256
+SHARE = 0.7  # of what is learned is the teachers' opinion; the votes have the rest
+BATCH = 256  # of faces that are only looked at
 TRIED = 64  # faces whose time tells what all will take
 
 
-@dataclass(frozen=True)
-class View:
-    """Each training face once, augmented but not erased: ``faces`` uint8 ``(n, side, side)``, and
-    ``opinions`` float32 ``(n, classes)`` of the teachers about just these pixels."""
-
-    faces: Tensor
-    opinions: Tensor
-
-
 class Views:
-    """``count`` views of the training faces, in files that are memory-mapped, never all in memory.
+    """The views of a run with these options that learns this lesson, on ``device``.
 
-    Each is made when it is first asked for and stands from then on in ``parent/views-…``, a folder
-    that another run with the same faces and teachers finds again, whatever its ``count``. A run
-    that is interrupted loses no more than the view under way.
+    Each epoch has a new one, or, with ``options.views``, the next of so many: these are stored in
+    files that are memory-mapped, never all in memory. Each is made when it is first asked for and
+    stands from then on in ``views-…`` beside the output, a folder that another run with the same
+    faces and teachers finds again, however many it wants. A run that is interrupted loses no more
+    than the view under way.
+
+    Raises UsageError for a teacher that cannot be used or knows other classes.
     """
 
-    def __init__(
-        self, parent: Path, crops: NDArray[np.uint8], teachers: Teachers, count: int
-    ) -> None:
-        key = hashlib.sha256(teachers.digest.encode() + np.ascontiguousarray(crops).data)
-        self.folder = parent / f"views-{key.hexdigest()[:8]}"
-        self.count, self._crops, self._teachers = count, crops, teachers
+    def __init__(self, lesson: Lesson, options: TrainOptions, device: torch.device) -> None:
+        if options.views and not options.teacher:
+            raise UsageError("--views keeps what teachers say: name one with --teacher")
+        self._bfloat16 = options.bfloat16
+        self._crops = torch.from_numpy(lesson.crops).to(device)
+        self._votes = torch.from_numpy(lesson.targets).to(device)
+        self._teachers = []
+        key = hashlib.sha256(lesson.crops.tobytes())
+        for path in options.teacher:
+            network, facts = load_network(path)
+            if facts.classes != classes_of(options.network):
+                raise UsageError(f"--teacher {path} knows other classes")
+            network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._teachers.append((network, facts.input_size))
+            key.update(path.read_bytes())
+        self._folder = options.output.parent / f"views-{key.hexdigest()[:8]}"
+        self._paths = [self._folder / f"{number:03}.pt" for number in range(options.views)]
 
     def cost(self) -> str:
-        """What the missing views will take, for a person: gigabytes and minutes.
-
-        Raises UsageError where the disk has no room for them.
-        """
-        missing = sum(not self._path(number).exists() for number in range(self.count))
-        faces, side = self._crops.shape[:2]
-        size = missing * faces * (side * side + 4 * len(self._teachers.classes))
-        free = shutil.disk_usage(self.folder.parent).free
-        if size > free:
-            raise UsageError(
-                f"--views {self.count}: {self.folder} needs {size / 1e9:.1f} GB more, "
-                f"{free / 1e9:.1f} GB are free"
-            )
+        """What the stored views that are missing will take, for a person: gigabytes, minutes."""
+        missing = sum(not path.exists() for path in self._paths)
+        size = missing * (self._crops.nbytes + self._votes.nbytes)
         started = time.perf_counter()
-        self._look(self._crops[:TRIED])
+        self._look(self._crops[:TRIED], self._votes[:TRIED])
+        faces = len(self._crops)
         seconds = (time.perf_counter() - started) / min(TRIED, faces) * faces * missing
         return (
-            f"{self.folder}: {missing} of {self.count} views of {faces:,} faces are to be made, "
-            f"{size / 1e9:.1f} GB and about {seconds / 60:.0f} minutes in all"
+            f"{self._folder}: {missing} of {len(self._paths)} views of {faces:,} faces are to be "
+            f"made, {size / 1e9:.1f} GB and about {seconds / 60:.0f} minutes in all"
         )
 
-    def load(self, number: int, advance: Callable[[int, int], None]) -> View:
-        """The view of this number, modulo ``count``, on the teachers' device; made if it is not
-        there. ``advance`` is told the faces done and the faces in all while it is made."""
-        path = self._path(number % self.count)
-        if not path.exists():
-            self._make(number % self.count, path, advance)
-        rows = np.load(path, mmap_mode="r")
-        device = self._teachers.device
-        faces, opinions = (np.array(rows[key]) for key in ("faces", "opinions"))
-        return View(torch.from_numpy(faces).to(device), torch.from_numpy(opinions).to(device))
+    def load(self, epoch: int, bar: Progress) -> tuple[Tensor, Tensor]:
+        """The view of an epoch, counted from 0: faces uint8 ``(n, side, side)`` and what is to be
+        learned of each, float32 ``(n, classes)``. ``bar`` shows how it is made."""
+        device = self._crops.device
+        if not self._paths:
+            faces, opinions = self._make(bar)
+        else:
+            number = epoch % len(self._paths)
+            if not self._paths[number].exists():
+                content = io.BytesIO()
+                with torch.random.fork_rng():  # the epoch draws the same if the file is there
+                    torch.manual_seed(number)
+                    torch.save(self._make(bar), content)
+                replace_file(self._paths[number], content.getvalue())
+            faces, opinions = torch.load(self._paths[number], mmap=True, map_location="cpu")
+        return faces.to(device), torch.lerp(self._votes, opinions.to(device), SHARE)
 
-    def _make(self, number: int, path: Path, advance: Callable[[int, int], None]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        total, side = self._crops.shape[:2]
-        kind = [("faces", "u1", (side, side)), ("opinions", "f4", len(self._teachers.classes))]
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        rows = np.lib.format.open_memmap(partial, "w+", np.dtype(kind), (total,))
-        torch.manual_seed(number)
-        for start in range(0, total, BATCH):
-            batch = slice(start, start + BATCH)
-            rows["faces"][batch], rows["opinions"][batch] = self._look(self._crops[batch])
-            advance(min(start + BATCH, total), total)
-        rows.flush()
-        partial.replace(path)
+    def _make(self, bar: Progress) -> tuple[Tensor, Tensor]:
+        """All faces, changed, and what the teachers, or without them the votes, say of each."""
+        task = bar.add_task("the teachers look", total=len(self._crops))
+        seen = []
+        for crops, votes in zip(self._crops.split(BATCH), self._votes.split(BATCH), strict=True):
+            seen.append(self._look(crops, votes))
+            bar.advance(task, len(crops))
+        bar.remove_task(task)
+        faces, opinions = zip(*seen, strict=True)
+        return torch.cat(faces), torch.cat(opinions)
 
-    def _look(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        faces = torch.from_numpy(crops).to(self._teachers.device).unsqueeze(1).float()
-        varied = augment(faces).round()  # the opinion is of just the pixels that are stored
-        opinions = self._teachers.opinion(varied).cpu().numpy()
-        return varied.squeeze(1).byte().cpu().numpy(), opinions
+    @torch.no_grad()
+    def _look(self, crops: Tensor, votes: Tensor) -> tuple[Tensor, Tensor]:
+        # The opinion is of just the pixels that are stored.
+        faces = augment(crops.unsqueeze(1).float()).round()
+        opinions = [votes]
+        if self._teachers:
+            # At temperature 1: on training faces a calibrated teacher would be too sure.
+            with torch.autocast(faces.device.type, torch.bfloat16, enabled=self._bfloat16):
+                logits = [network(as_seen(faces, side)) for network, side in self._teachers]
+            opinions = [each.float().softmax(dim=1) for each in logits]
+        return faces.squeeze(1).byte(), torch.stack(opinions).mean(dim=0)
 
-    def _path(self, number: int) -> Path:
-        return self.folder / f"{number:03}.npy"
+
+def as_seen(faces: Tensor, side: int) -> Tensor:
+    """Faces float32 ``(n, 1, any, any)`` as a network for this side is shown them."""
+    if faces.shape[-1] != side:
+        faces = functional.interpolate(faces, size=(side, side), mode="bilinear", antialias=True)
+    return normalise(faces.squeeze(1)).contiguous(memory_format=torch.channels_last)
