@@ -202,9 +202,10 @@ def test_from_photographs_to_a_network_of_ones_own(window: Window, tmp_path: Pat
         assert [row[0] for row in csv.reader(file)] == faces
 
     flags = ("--epochs", "6", "--batch-size", "8", "--learning-rate", "0.01", "--threads", "1")
-    done = run_worker(tmp_path, "train", "--init", str(WEIGHTS), "--data", "faces", *flags)
-    assert done.returncode == 0, done.stderr
     own = f"weights/{WEIGHTS.stem}_own.onnx"
+    words = ("--init", str(WEIGHTS), "--data", "faces", "--output", own)
+    done = run_worker(tmp_path, "train", *words, *flags)
+    assert done.returncode == 0, done.stderr
     written = ("--json", "both.json", "--plots", "plots")
     done = run_worker(
         tmp_path, "compare", "--data", "faces", "--weights", str(WEIGHTS), own, *written
