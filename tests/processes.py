@@ -9,7 +9,7 @@ from typing import Protocol
 
 from worker.config import PROJECT
 
-LIMIT = 100  # seconds, which only bound a hang
+LIMIT = 250  # seconds, which only bound a hang
 
 
 def command(*arguments: str) -> list[str]:

@@ -150,9 +150,9 @@ SERVER = {"requests", "urllib3", "apscheduler", "prometheus_client"}
 @pytest.mark.parametrize(
     ("words", "not_loaded"),
     [
-        ("--help", HEAVY | IMAGES | SERVER | {"pydantic", "rich", "tinydb"}),
-        ("--version", HEAVY | IMAGES | SERVER | {"pydantic", "rich", "tinydb"}),
-        ("results --help", HEAVY | IMAGES | SERVER | {"pydantic", "rich", "tinydb"}),
+        ("--help", HEAVY | IMAGES | SERVER | {"rich", "tinydb"}),
+        ("--version", HEAVY | IMAGES | SERVER | {"rich", "tinydb"}),
+        ("results --help", HEAVY | IMAGES | SERVER | {"rich", "tinydb"}),
         ("results", HEAVY | IMAGES | SERVER | {"rich"}),
         ("results --csv", HEAVY | IMAGES | SERVER | {"rich"}),
         ("label faces --port 0", {"torch", "onnx", "onnxruntime", "matplotlib", "cv2"}),

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
+import requests
 
 from tests.demo_server.requests_to_it import (
     JPEG,
@@ -155,3 +156,13 @@ def test_anything_else_is_not_and_changes_nothing(url: str, body: bytes) -> None
     assert answer.status_code == 400
     assert answer.json()["error"]
     assert get(f"{url}/threshold") == {"threshold": 0.35}
+
+
+def test_looking_without_asking_takes_no_lease(queue: ImageQueue, url: str) -> None:
+    # Given
+    queue.add(JPEG, "a.jpg")
+    # When
+    answer = requests.head(f"{url}/image", timeout=10)
+    # Then
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")
+    assert pull(url).status_code == 200

@@ -11,6 +11,9 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.response import HTTPResponse
 from urllib3.util.connection import create_connection
@@ -41,7 +44,7 @@ class _TimedResponse(http.client.HTTPResponse):
             super().begin()
 
 
-class TimedConnection(HTTPConnection):
+class _TimedConnection(HTTPConnection):
     """A connection whose ``timeout``, set by urllib3 for each request, is the time for all of it.
 
     ``allowed_hosts``: those that may have a private address; None: all may, for our own server.
@@ -111,5 +114,32 @@ class TimedConnection(HTTPConnection):
         return response
 
 
-class TimedTlsConnection(TimedConnection, HTTPSConnection):
+class _TimedTlsConnection(_TimedConnection, HTTPSConnection):
     """The same inside TLS."""
+
+
+class TimedAdapter(HTTPAdapter):
+    """Requests' transport over such connections, which are kept open between requests.
+
+    ``allowed_hosts``: those that may have a private address; None: all may, for our own server.
+    """
+
+    def __init__(self, allowed_hosts: Collection[str] | None) -> None:
+        super().__init__()
+        self._allowed_hosts = allowed_hosts
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
+        """The pool of connections to the request's host."""
+        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        assert isinstance(pool, HTTPConnectionPool)
+        kind = _TimedTlsConnection if pool.scheme == "https" else _TimedConnection
+        pool.ConnectionCls = partial(kind, self._allowed_hosts)  # type: ignore[assignment]
+        return pool
+
+    def build_response(
+        self, req: requests.PreparedRequest, resp: BaseHTTPResponse
+    ) -> requests.Response:
+        """The raw answer alone. Cookies are not kept, and odd ones would print a traceback."""
+        response = requests.Response()
+        response.raw = resp
+        return response

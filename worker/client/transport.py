@@ -1,25 +1,25 @@
 """One request, which keeps one deadline, and its answer, whose body is bounded.
 
-This is urllib3 without a session around it, which would bound neither, take passwords, proxies and
-certificate authorities from the environment, and keep cookies: a token must not pass through a host
-that worker.ini does not name.
+A requests session bounds neither, and reads the whole body of a redirect, however large, before it
+hands it over. It also takes passwords, proxies and certificate authorities from the environment,
+and keeps cookies. So the requests' transport adapter is used without one: a token must not pass
+through a host that worker.ini does not name.
 """
 
 import logging
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
-from typing import Any
 
-import certifi
-from urllib3 import BaseHTTPResponse, PoolManager
+import requests
+import urllib3
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util import Retry, Timeout, parse_url
 
 from worker import __version__
 from worker.client.answers import MAX_QUOTED, MAX_TEXT
 from worker.client.bearer_token import hide_token, read_token
-from worker.client.connection import TimedConnection, TimedTlsConnection
+from worker.client.connection import TimedAdapter
 from worker.config import ServerConfig
 from worker.errors import (
     RetryLater,
@@ -41,7 +41,6 @@ UNTYPED = {
     *("binary/octet-stream", "application/binary", "application/x-binary"),
     *("application/x-download", "application/download", "application/force-download"),
 }
-KEPT_OPEN = 10  # connections to one host
 
 FOR_ANYONE = {"User-Agent": f"emotion-worker/{__version__}", "Accept-Encoding": "gzip, deflate"}
 
@@ -57,7 +56,7 @@ class Answer:
     decompression; 0: not said.
     """
 
-    def __init__(self, response: BaseHTTPResponse, hide: Callable[[str], str]) -> None:
+    def __init__(self, response: urllib3.BaseHTTPResponse, hide: Callable[[str], str]) -> None:
         self._response = response
         self._hide = hide
         self.status = response.status
@@ -134,23 +133,14 @@ class Transport:
     """
 
     def __init__(self, server: ServerConfig, worker_id: str) -> None:
-        authorities = str(server.ca_file or certifi.where())
-        _check(server, authorities)
         self._server = server
         self._worker_id = worker_id
         self._token = read_token(server)
-        common: dict[str, Any] = {
-            "ca_certs": authorities,
-            "cert_reqs": "CERT_REQUIRED",
-            "timeout": Timeout(total=server.timeout),
-            "retries": False,
-            "maxsize": KEPT_OPEN,
-        }
-        self._to_others = PoolManager(**common)
-        if server.client_cert:
-            # Its key is in the same file. If no password were given, one would be asked for.
-            common |= {"cert_file": str(server.client_cert), "key_password": ""}
-        self._to_our_server = PoolManager(**common)
+        self._authorities = str(server.ca_file or DEFAULT_CA_BUNDLE_PATH)
+        self._certificate = str(server.client_cert) if server.client_cert else None
+        _check(server, self._authorities)
+        self._to_our_server = TimedAdapter(None)
+        self._to_others = TimedAdapter(server.allowed_hosts)
 
     def hide(self, text: str) -> str:
         """The visible text, or *** if it holds our token."""
@@ -166,20 +156,24 @@ class Transport:
         address. Raises ServerUnreachable when no answer comes, ImageLost when a host of others has
         an address that is refused.
         """
-        allowed_hosts = None if ours else self._server.allowed_hosts
-        pools, names = self._to_others, FOR_ANYONE
+        adapter, certificate, names = self._to_others, None, FOR_ANYONE
         if ours:
-            pools, names = self._to_our_server, names | {"X-Worker-Id": self._worker_id}
+            adapter, names = self._to_our_server, names | {"X-Worker-Id": self._worker_id}
             if self._token:
                 names["Authorization"] = f"Bearer {self._token}"
-        target, headers = parse_url(url), {**names, **headers}
+            if self._certificate:
+                # Its key is in the same file. If none were named, a password would be asked for.
+                certificate = (self._certificate, self._certificate)
+        target = parse_url(url)
         with _blamed_on_the_server(ServerUnreachable, f"{target.scheme}://{target.netloc}"):
-            pool = pools.connection_from_url(url)
-            kind = TimedTlsConnection if target.scheme == "https" else TimedConnection
-            pool.ConnectionCls = partial(kind, allowed_hosts)  # type: ignore[assignment]
-            response = pool.urlopen(
-                method, target.request_uri, body, headers, redirect=False, preload_content=False
-            )
+            request = requests.Request(method, url, {**names, **headers}, data=body)
+            response: urllib3.BaseHTTPResponse = adapter.send(
+                request.prepare(),
+                stream=True,
+                timeout=Timeout(total=self._server.timeout),  # type: ignore[arg-type]
+                verify=self._authorities,
+                cert=certificate,
+            ).raw
         answer = Answer(response, self.hide)
         if ours and answer.status in (401, 403):
             try:
@@ -198,13 +192,13 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections that are kept open."""
-        self._to_our_server.clear()
-        self._to_others.clear()
+        self._to_our_server.close()
+        self._to_others.close()
 
 
 @contextmanager
 def _blamed_on_the_server(kind: type[RetryLater], what: str) -> Iterator[None]:
-    """Whatever goes wrong in urllib3 or the standard library is the server's fault."""
+    """Whatever goes wrong in requests, urllib3 or the standard library is the server's fault."""
     try:
         yield
     except WorkerError:
@@ -235,6 +229,8 @@ def _why(error: BaseException) -> str:
         error = error.__context__
     if isinstance(error, TimeoutError):
         return "it took too long; [server] timeout says how long is allowed"
+    if isinstance(error, urllib3.exceptions.SSLError):  # a certificate of ours with a password
+        return f"TLS: {error}; look at [server] client_cert"
     if isinstance(error, ssl.SSLError):
         cause = getattr(error, "verify_message", None) or error.reason or "broken off"
         return f"TLS: {cause}; look at [server] url, ca_file and client_cert"

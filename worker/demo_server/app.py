@@ -19,7 +19,7 @@ from uuid import uuid4
 from flask import Flask, Response, abort, request, send_file
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import HTTPException, Unauthorized
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, Unauthorized
 
 from worker.demo_server.image_queue import UNKNOWN_TYPE, ImageQueue
 from worker.errors import RetryLater, UsageError
@@ -107,6 +107,8 @@ def _serve_images(app: Flask, queue: ImageQueue) -> None:
 
     @app.get("/image")
     def next_image() -> ResponseReturnValue:
+        if request.method == "HEAD":
+            raise MethodNotAllowed(["GET"], "to ask for an image takes a lease, so HEAD cannot")
         if (image := queue.lease()) is None:
             return "", 204
         name, task_id = image.file_name, image.task_id
