@@ -14,6 +14,7 @@ import os
 import sys
 from dataclasses import replace
 from functools import cache
+from threading import Lock
 from typing import Any
 
 from billiard import current_process
@@ -52,7 +53,7 @@ app.conf.update(
 
 
 class Recorder:
-    """What one process needs, opened once: child process, JSON file, connections.
+    """What one process needs, opened once: child process, JSON file, connections. For one thread.
 
     ``index``: 0.. among this machine's processes. Raises Stop for weights or a file that cannot be
     used.
@@ -107,6 +108,9 @@ class Recorder:
         self._database.close()
 
 
+_one_at_a_time = Lock()  # if Celery is told to use threads
+
+
 @cache
 def _recorder() -> Recorder:
     return Recorder(load_config(), getattr(current_process(), "index", 0))
@@ -144,7 +148,8 @@ def analyze(
         "task_id": task_id or self.request.id,
     }
     last_try = self.request.retries >= self.max_retries
-    return _recorder().record_of(document, last_try=last_try)
+    with _one_at_a_time:
+        return _recorder().record_of(document, last_try=last_try)
 
 
 def _open_database(config: Config, index: int) -> Database:
