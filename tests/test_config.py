@@ -72,6 +72,8 @@ def test_a_relative_path_in_the_file_starts_from_the_files_folder(tmp_path: Path
         ("[classification]\nexpected = fear 50\n", "number from 0 to 1; did you mean 0.5?"),
         ("[database]\nrotate = sometimes\n", "must be never, monthly, or a size such as 100 MB"),
         ("[database]\nkeep_images_size = 1 TB\n", "must be a size such as 500 MB"),
+        ("[database]\npath = ~nobody-of-that-name/a.json\n", "[database] path = ~nobody"),
+        ("[database]\npath = a\0b.json\n", "must hold no zero byte"),
         ("[log]\nlevel = verbose\n", "must be one of DEBUG, INFO, WARNING, ERROR"),
         ("[metrics]\naddress = 127.0.0.1\n", "[metrics] address = 127.0.0.1: must look like"),
         ("[metrics]\naddress = here:99999\n", "[metrics] address = here:99999: must look like"),
@@ -172,7 +174,12 @@ def test_the_documentation_lists_every_key_with_its_default() -> None:
 def test_no_flag_whatever_it_holds_gives_anything_but_a_config_or_a_usage_error(
     section: str, key: str, value: str
 ) -> None:
-    for flag in (f"{section}.{key}={value}", f"server.url={value}", f"worker.id={value}"):
+    for flag in (
+        f"{section}.{key}={value}",
+        f"server.url={value}",
+        f"worker.id={value}",
+        f"database.path={value}",
+    ):
         try:
             load_config(environment={}, flags=[flag])
         except UsageError as error:

@@ -257,11 +257,13 @@ def _changed(config: Config, setting: _Setting) -> Config:
         )
     _expect_known(f"{source}: unknown key {key} in [{name}]", key, vars(section))
     try:
+        if "\0" in value:
+            raise Slip("must hold no zero byte")
         section = replace(section, **{key: value or getattr(type(section)(), key)})
-    except ValueError as error:
+        if value and isinstance(path := getattr(section, key), Path):
+            section = replace(section, **{key: folder / path.expanduser()})
+    except (ValueError, RuntimeError) as error:  # RuntimeError: ~ of a user who has no home
         raise UsageError(f"{source}: [{name}] {key} = {value}: {error}") from None
-    if value and isinstance(path := getattr(section, key), Path):
-        section = replace(section, **{key: folder / path.expanduser()})
     return replace(config, **{name: section})
 
 

@@ -209,6 +209,40 @@ def test_an_image_that_waits_behind_one_that_ends_its_child_is_not_blamed(
         assert untimed(second.result()) == expected
 
 
+def test_images_that_come_together_get_each_its_own_answer_whatever_their_child_does(
+    analysts: Analysts, others: set[int]
+) -> None:
+    room = bytes(3_000_000)  # more than a new child takes before it has loaded
+    contents = [content + room for content in (PORTRAIT, SAMPLES["coffee.jpg"], PORTRAIT)]
+    expected = [untimed(analysts.analyze(content)) for content in contents]
+    os.kill(child_beside(others), signal.SIGKILL)
+    with ThreadPoolExecutor(4) as threads:
+        harm = threads.submit(lost, analysts, faults.KILLS + room)
+        found = threads.map(analysts.analyze, contents)
+        assert [untimed(each) for each in found] == expected
+        assert "2 times: by signal 9, by signal 9" in str(harm.result())
+
+
+def test_an_image_that_waits_is_not_blamed_for_the_second_end_of_a_child(
+    analysts: Analysts, others: set[int], expected: Analysis, tmp_path: Path
+) -> None:
+    signs = [tmp_path / "first", tmp_path / "second"]
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(analysts.analyze, faults.waits(signs[0]))
+        for end in range(2):
+            wait_for(faults.begun(signs[0]).exists)
+            faults.begun(signs[0]).unlink()
+            if end == 1:
+                second = threads.submit(analysts.analyze, faults.waits(signs[1]))
+            os.kill(child_beside(others), signal.SIGKILL)
+        with pytest.raises(ImageLost, match="ended 2 times"):
+            first.result()
+        wait_for(faults.begun(signs[1]).exists)
+        os.kill(child_beside(others), signal.SIGKILL)  # its first try
+        faults.go(signs[1])
+        assert second.result().faces == ()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_all_processes_does_not_end_the_image_in_hand(
     analysts: Analysts, others: set[int], tmp_path: Path, number: signal.Signals

@@ -18,7 +18,7 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Self
 
@@ -101,29 +101,31 @@ class _Line:
 
     def analyze(self, content: bytes) -> Analysis:
         """As `Analysts.analyze`."""
-        with self._second:
-            holder = self.child if self.child and self.child.takes(content) else None
-            self._first.acquire()  # before another one is second: answers come in order
-        try:
-            endings: list[str] = []
-            while len(endings) < TRIES:
-                if holder is None or holder is not self.child:
-                    holder = self._hand_over(content)
-                holder.load()
+        endings: list[str] = []
+        with ExitStack() as turn:
+            with self._second:  # and so nobody else hands an image over
+                child = self.child if self.child and self.child.takes(content) else None
+                turn.enter_context(self._first)  # before another is second: answers come in order
+                if child is None or child is not self.child:
+                    child = self._hand_over(content)
+            while True:
+                child.load()
                 try:
-                    return holder.answer(self._longest)
+                    return child.answer(self._longest)
                 except _Ended as ending:
+                    self.child = None
                     endings.append(str(ending))
-                    holder = None
-        finally:
-            self._first.release()
-        raise ImageLost("crashed", f"its analysis ended {TRIES} times: {', '.join(endings)}")
+                if len(endings) == TRIES:
+                    ends = ", ".join(endings)
+                    raise ImageLost("crashed", f"its analysis ended {TRIES} times: {ends}")
+                child = self._hand_over(content)
 
     def _hand_over(self, content: bytes) -> "_Child":
         """Give the image to the child, or to a new one if that has ended. Raises NoAnalyst."""
         if self.child is None or not self.child.takes(content):
-            self.child = _Child(self._settings)
-            self.child.takes(content)
+            child = _Child(self._settings)
+            child.takes(content)
+            self.child = child  # only now may a second image come behind this one
         return self.child
 
 
@@ -178,8 +180,8 @@ class _Child:
         """What it found in the image that is first, within ``limit`` seconds; once it has loaded,
         that there is nothing yet. Raises _Ended, or what it says instead: ImageLost, UsageError.
         """
-        self._channel.settimeout(limit)
         try:
+            self._channel.settimeout(limit)
             answer = json.loads(self._answers.readline(LONGEST_ANSWER))
             if "lost" in answer:
                 raise ImageLost(*answer["lost"])
@@ -190,7 +192,13 @@ class _Child:
         except TimeoutError:
             self.end()
             raise _Ended(f"by its limit of {limit:g} s") from None
-        except (OSError, LookupError, TypeError, ValueError):  # it ended, or speaks nonsense
+        except (
+            OSError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ):  # it ended, or speaks nonsense
             raise _Ended(self.end()) from None
 
     def end(self) -> str:

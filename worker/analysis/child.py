@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
 from dataclasses import asdict
 from io import BufferedReader
 from queue import SimpleQueue
@@ -52,10 +51,11 @@ def serve(settings: str) -> None:
 
 def _listen(messages: BufferedReader, images: "SimpleQueue[bytes]") -> None:
     """In a thread of its own, so that the end of the daemon is noticed during an analysis."""
-    with suppress(OSError):
+    try:
         for length in messages:
             images.put(messages.read(int(length)))
-    os._exit(0)
+    finally:  # also for want of memory
+        os._exit(0)
 
 
 if __name__ == "__main__":
