@@ -26,7 +26,9 @@ def measure(data: Path, split: str, most: int) -> dict[str, float]:
     """Medians over the faces in which just one box is found near the middle."""
     faces = load_split(data, split)
     crops = faces.crops[majority_labels(faces.votes) >= 0][:most]
-    detector = FaceDetector(SearchSettings((FRONT,), 30, 0, 1.05, 3, 0.5), Classifier(FACE_WEIGHTS))
+    detector = FaceDetector(
+        SearchSettings((FRONT,), 30, 0, 1.05, 3, 0.5, prior=0), Classifier(FACE_WEIGHTS)
+    )
     found = []
     for crop in crops:
         enlarged = cv2.resize(crop, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)

@@ -8,7 +8,7 @@ lost and the search is short. What is invented, a small network rejects, better 
 out. A true face is seen by many windows, and the network's opinions of the best ones are added up.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -37,6 +37,7 @@ LONGEST = 4096
 SAME_FACE = 0.3  # intersection over union of windows from which they show one face
 INSIDE = 0.5  # share of the smaller of two faces in the other one from which they are one
 MISSING = -4.0  # log-odds that stand for each window that is not there, of those that are evidence
+LARGER = 1.05  # a face, as FER+ crops it, than the mean window of it (`benchmarks/box_scale.py`)
 
 Windows = NDArray[np.float64]  # (n, 4): x1, y1, x2, y2
 
@@ -44,22 +45,23 @@ Windows = NDArray[np.float64]  # (n, 4): x1, y1, x2, y2
 @dataclass(frozen=True)
 class View:
     """The first stages of one of OpenCV's cascades, and how the picture is turned before them:
-    mirrored, or by degrees against the clock."""
+    mirrored, or by degrees against the clock. It searches for faces from ``coarser`` times the
+    smallest one on."""
 
     cascade: str
     stages: int
     mirrored: bool = False
     degrees: float = 0
+    coarser: float = 1
 
 
-FRONT = View("haarcascade_frontalface_alt2.xml", stages=13)
+FRONT = View("haarcascade_frontalface_alt2.xml", stages=10)
 EVERY_SIDE = (
-    View("haarcascade_frontalface_alt2.xml", stages=11),
-    View("haarcascade_frontalface_default.xml", stages=13),
-    View("haarcascade_profileface.xml", stages=15),
-    View("haarcascade_profileface.xml", stages=15, mirrored=True),
-    View("haarcascade_frontalface_alt2.xml", stages=14, degrees=20),
-    View("haarcascade_frontalface_alt2.xml", stages=14, degrees=-20),
+    View("haarcascade_frontalface_alt2.xml", stages=9),
+    View("haarcascade_profileface.xml", stages=13, coarser=1.5),
+    View("haarcascade_profileface.xml", stages=13, coarser=1.5, mirrored=True),
+    View("haarcascade_frontalface_alt2.xml", stages=12, coarser=1.5, degrees=25),
+    View("haarcascade_frontalface_alt2.xml", stages=12, coarser=1.5, degrees=-25),
 )
 
 
@@ -70,7 +72,8 @@ class SearchSettings:
     ``min_face``: pixels of the picture; ``min_face_share``: of its longer side; the larger one
     counts. ``scale_step``: from one search size to the next, above 1. ``min_neighbors``: windows
     that make a face. ``min_confidence``: 0..1, of the second stage, from the best ``evidence``
-    windows of a face.
+    windows of a face and its ``prior``, the log-odds before they are looked at: who searches more
+    finds more that is none.
     """
 
     views: tuple[View, ...]
@@ -79,6 +82,7 @@ class SearchSettings:
     scale_step: float
     min_neighbors: int
     min_confidence: float
+    prior: float
     evidence: int = 3
 
     def smallest_face(self, longer_side: int) -> float:
@@ -87,9 +91,9 @@ class SearchSettings:
 
 
 PROFILES = {
-    "fast": SearchSettings((FRONT,), 48, 0.05, 1.2, 1, 0.8),
-    "default": SearchSettings((FRONT,), 36, 0.03, 1.2, 1, 0.8),
-    "accurate": SearchSettings(EVERY_SIDE, 24, 0.02, 1.15, 1, 0.96, evidence=5),
+    "fast": SearchSettings((replace(FRONT, stages=11),), 48, 0.05, 1.3, 1, 0.5, prior=-0.4),
+    "default": SearchSettings((FRONT,), 36, 0.03, 1.2, 1, 0.6, prior=-1.4),
+    "accurate": SearchSettings(EVERY_SIDE, 24, 0.02, 1.25, 1, 0.42, prior=-3.0, evidence=5),
 }
 
 
@@ -127,16 +131,18 @@ class FaceDetector:
         """
         windows = self.windows(gray, smallest)
         height, width = gray.shape
+        settings = self.settings
+        groups = group_windows(
+            windows,
+            self.score(gray, windows),
+            settings.evidence,
+            settings.prior,
+            settings.min_confidence,
+        )
         detections = [
-            Detection(_inside(group.box, width, height), group.confidence)
-            for group in group_windows(
-                windows,
-                self.score(gray, windows),
-                self.settings.evidence,
-                self.settings.min_confidence,
-            )
-            if group.confidence >= self.settings.min_confidence
-            and group.size >= self.settings.min_neighbors
+            Detection(_inside(_whole_face(group.box), width, height), group.confidence)
+            for group in groups
+            if group.confidence >= settings.min_confidence and group.size >= settings.min_neighbors
         ]
         return sorted(detections, key=lambda detection: (detection.box.x1, detection.box.y1))
 
@@ -153,7 +159,7 @@ class FaceDetector:
         found: list[Windows] = [np.empty((0, 4))]
         for view in self.settings.views:
             own_window = self._cascades[view.cascade, view.stages].getOriginalWindowSize()[0]
-            scale = min(1.0, own_window / smallest, LONGEST / max(height, width))
+            scale = min(1.0, own_window / (smallest * view.coarser), LONGEST / max(height, width))
             while min(size := (round(width * scale), round(height * scale))) >= own_window:
                 shrunk = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
                 own = self._search(np.asarray(shrunk, np.uint8), view)
@@ -221,14 +227,19 @@ class Group:
 
 
 def group_windows(
-    windows: Windows, scores: NDArray[np.floating], evidence: int = 3, least: float = 0.0
+    windows: Windows,
+    scores: NDArray[np.floating],
+    evidence: int = 3,
+    prior: float = 0.0,
+    least: float = 0.0,
 ) -> list[Group]:
     """One group for each face, the surest first.
 
     ``windows``: ``(n, 4)``; ``scores``: ``(n,)``, 0..1. The best window that is left takes those
-    that overlap it into its group. The confidence comes from the mean log-odds of the best
-    ``evidence`` windows of a group, where MISSING stands for each that it lacks. Of two groups, one
-    within the other, the surer one stays: a part of a face looks like a face to a cascade.
+    that overlap it into its group. The confidence comes from the ``prior`` and the mean log-odds
+    of the best ``evidence`` windows of a group, where MISSING stands for each that it lacks. Of two
+    groups, one within the other, the surer one stays: a part of a face looks like a face to a
+    cascade.
 
     Groups that cannot have the confidence ``least``, since no window of them has, are left out.
     """
@@ -238,7 +249,8 @@ def group_windows(
         same = overlaps(windows[left[0]], windows[left]) >= SAME_FACE
         members, left = left[same], left[~same]
         box = np.average(windows[members], axis=0, weights=scores[members] + 1e-9)
-        groups.append(Group(box, _confidence(scores[members[:evidence]], evidence), len(members)))
+        confidence = _confidence(scores[members[:evidence]], evidence, prior)
+        groups.append(Group(box, confidence, len(members)))
     groups.sort(key=lambda group: -group.confidence)
     boxes = np.array([group.box for group in groups]).reshape(-1, 4)
     kept: list[int] = []
@@ -248,11 +260,11 @@ def group_windows(
     return [groups[number] for number in kept]
 
 
-def _confidence(best: NDArray[np.floating], evidence: int) -> float:
+def _confidence(best: NDArray[np.floating], evidence: int, prior: float) -> float:
     odds = np.full(evidence, MISSING)
     sure = best.clip(1e-6, 1 - 1e-6)
     odds[: len(best)] = np.log(sure / (1 - sure))
-    return float(1 / (1 + np.exp(-odds.mean())))
+    return float(1 / (1 + np.exp(-prior - odds.mean())))
 
 
 def _within(box: NDArray[np.float64], others: Windows) -> NDArray[np.float64]:
@@ -290,6 +302,12 @@ def _areas(
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
     return sides.clip(min=0).prod(axis=1), (box[2:] - box[:2]).prod(), areas
+
+
+def _whole_face(box: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The box of the face whose mean window is ``box``."""
+    more = (LARGER - 1) / 2 * (box[2:] - box[:2])
+    return np.concatenate([box[:2] - more, box[2:] + more])
 
 
 def _inside(box: NDArray[np.float64], width: int, height: int) -> Box:
