@@ -19,7 +19,7 @@ def crop_face(gray: Picture, box: Box, side: int) -> Picture:
     lies beyond the picture's border repeats its outermost pixels.
 
     The box is neither enlarged nor moved: found again in FER+ validation faces, the detector's box
-    has 0.967 of the crop's side (median) and its centre (`benchmarks/box_scale.py`).
+    has 0.99 of the crop's side (median) and its centre (`benchmarks/box_scale.py`).
     """
     half = max(1, round(max(box.x2 - box.x1, box.y2 - box.y1) / 2))
     center_x, center_y = (box.x1 + box.x2) // 2, (box.y1 + box.y2) // 2
