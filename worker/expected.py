@@ -61,4 +61,6 @@ def class_weights(
             "among its training faces; use a file of weights/, or train it anew"
         )
     rest = max(0.0, 1 - sum(expected.values())) / max(1, len(classes) - len(expected))
-    return [expected.get(name, rest) / shares[name] if shares[name] else 0.0 for name in classes]
+    return [
+        expected.get(name, rest) / shares[name] if shares.get(name) else 0.0 for name in classes
+    ]

@@ -85,7 +85,7 @@ def read_weights(path: Path) -> tuple[bytes, Facts]:
     try:
         facts, _ = json.JSONDecoder().raw_decode(_behind(content, "facts"))
         return content, Facts(**facts)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: its metadata are wrong: {error}") from error
 
 

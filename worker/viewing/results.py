@@ -18,6 +18,7 @@ from worker.errors import DatabaseUnusable, UsageError
 from worker.record import EMOTIONS, Record, ranked_emotions
 
 SIDE = re.compile(r"-?\d{1,9}")  # of a box, as text
+LARGE = 2**63  # no whole number of ours is that large: neither SQLite nor a float may hold it
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,15 @@ def checked(records: Iterable[Record], name: str) -> Iterator[Record]:
 
 def _is_ours(record: Record) -> bool:
     """Whether a record holds what this worker writes, as far as it is read here."""
-    match record, record.get("error"):
-        case {"file_name": str(), "faces": [*faces]}, None | {"type": str(), "message": str()}:
+    optional = {"error": {"type": "", "message": ""}, "task_id": None, "image_size": []}
+    match optional | record:
+        case {
+            "file_name": str(),
+            "faces": [*faces],
+            "error": {"type": str(), "message": str()},
+            "task_id": str() | None,
+            "image_size": [*_],
+        }:
             return _are_numbers(record, "threshold", "elapsed_ms") and all(map(_is_face, faces))
     return False
 
@@ -130,13 +138,17 @@ def _is_face(face: Any) -> bool:
             return (
                 isinstance(box, list)
                 and all(isinstance(side, str) and SIDE.fullmatch(side) for side in box)
-                and _are_numbers(face, *EMOTIONS)
+                and _are_numbers(face, "face_id", *EMOTIONS)
             )
     return False
 
 
 def _are_numbers(entry: Record, *keys: str) -> bool:
-    return all(isinstance(entry.get(key), int | float | None) for key in keys)
+    values = [entry.get(key) for key in keys]
+    return all(
+        isinstance(value, float | None) or (isinstance(value, int) and abs(value) < LARGE)
+        for value in values
+    )
 
 
 def counts(records: Iterable[Record]) -> dict[str, int]:
