@@ -118,7 +118,7 @@ def checked(records: Iterable[Record], name: str) -> Iterator[Record]:
 
 def _is_ours(record: Record) -> bool:
     """Whether a record holds what this worker writes, as far as it is read here."""
-    optional = {"error": {"type": "", "message": ""}, "task_id": None, "image_size": []}
+    optional: Record = {"error": {"type": "", "message": ""}, "task_id": None, "image_size": []}
     match optional | record:
         case {
             "file_name": str(),
