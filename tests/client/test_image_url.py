@@ -256,15 +256,3 @@ def test_an_image_that_is_offered_again_is_not_kept_a_second_time(
         client.pull_image()
     assert pulled(client).lease_id == "1"
     assert client.pull_image() is None
-
-
-def test_what_was_never_downloaded_is_said_at_the_end(
-    server: ScriptedServer, client: ServerClient, caplog: pytest.LogCaptureFixture
-) -> None:
-    server.script("/image", json_reply(image_url="/1.png", task_id="task-1"))
-    server.script("/1.png", Reply(503))
-
-    with pytest.raises(ServerBusy):
-        client.pull_image()
-    client.close()
-    assert "1 images behind an image_url" in caplog.text

@@ -4,6 +4,7 @@ Server, file and requests are real; the analysis, the clock and the faults are p
 """
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +30,12 @@ ANALYSIS = Analysis(100, 80, (Face(Box(1, 2, 31, 32), {"neutral": 0.25, "anger":
 def image(task: str, body: bytes = b"pixels", **headers: str) -> Reply:
     named = {key.replace("_", "-"): value for key, value in headers.items()}
     return Reply(body=body, headers={"Content-Type": "image/png", "X-Task-Id": task, **named})
+
+
+def offer(task: str, url: str) -> Reply:
+    """A task in JSON that names its image by a URL."""
+    body = json.dumps({"task_id": task, "image_url": url}).encode()
+    return Reply(body=body, headers={"Content-Type": "application/json"})
 
 
 def configure(folder: Path, url: str, *flags: str) -> Config:

@@ -14,6 +14,7 @@ from tests.daemon.played import (
     configure,
     image,
     keys,
+    offer,
     records,
     tasks,
 )
@@ -143,3 +144,23 @@ def test_a_threshold_that_comes_back_meanwhile_is_used_and_the_drain_goes_on(
         ("t1", 0.7),
         ("t2", 0.7),
     ]
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_an_image_behind_a_url_at_fault_is_waited_for_as_one_in_hand_is(
+    server: ScriptedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, comes: bool
+) -> None:
+    """The server gives it away once."""
+    server.script("/image", offer("t1", "/1.png"), image("t2"), NOTHING)
+    server.script("/1.png", Reply(500), Reply(500), image("") if comes else Reply(500))
+    # One poll at a time, so that none ends in a fault while another one gets the image.
+    flags = ("worker.prefetch=0", "worker.max_backoff=60")
+    config, alarm = configure(tmp_path, server.url, *flags), NotedWaits()
+    if comes:
+        assert run_once(config, alarm, PlayedAnalysts()) == 0
+    else:
+        with pytest.raises(RetryLater, match="500"):
+            run_once(config, alarm, PlayedAnalysts())
+        assert sum(alarm.waits) <= config.worker.max_backoff
+        assert "must be offered again: 1" in caplog.text
+    assert sorted(tasks(tmp_path)) == (["t1", "t2"] if comes else ["t2"])

@@ -6,10 +6,11 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from tests.daemon.played import PlayedAnalysts, asked, image, records
+from tests.daemon.played import PlayedAnalysts, asked, image, offer, records
 from tests.daemon.running import Daemon
 from tests.processes import command, wait_for
 from tests.scripted_server import Reply, ScriptedServer
@@ -212,3 +213,16 @@ def test_merge_takes_what_may_change_and_keeps_the_rest() -> None:
     assert differing(merged, new) == "[server] results_path, [database] rotate"
     assert merge(old, old) == old
     assert differing(old, old) == "nothing"
+
+
+def test_an_image_behind_a_url_at_fault_outlives_it(server: ScriptedServer, tmp_path: Path) -> None:
+    """The server gives it away once."""
+    mended = Event()
+    server.script("/image", offer("t1", "/1.png"), Reply(204))
+    server.script("/1.png", lambda _: image("") if mended.is_set() else Reply(500))
+    with Reloadable(tmp_path, server.url) as reloadable:
+        wait_for(lambda: asked(server, "/1.png"))
+        reloadable.reload(ini(server.url, 0.2))
+        wait_for(lambda: not reloadable.daemon.alarm.reload_requested)
+        mended.set()
+        wait_for(lambda: records(tmp_path))

@@ -50,16 +50,20 @@ def test_the_suffix_is_that_of_the_real_type(tmp_path: Path, suffix: str, encodi
 
 def test_the_oldest_go_first_and_only_ours(tmp_path: Path) -> None:
     (tmp_path / "mine.png").write_bytes(PNG * 100)
+    gone, folder = (tmp_path / f"{stem(task)}.png" for task in ("gone", "folder"))
+    gone.symlink_to("nowhere")
+    folder.mkdir()
     kept = KeptImages(tmp_path, 30)
     for number in range(5):
         kept.keep(f"t{number}", PNG + b"123456")
     kept.keep("huge", PNG * 100)
-    assert set(names(tmp_path)) == {"mine.png", *(f"{stem(f't{n}')}.png" for n in (2, 3, 4))}
+    others = {"mine.png", gone.name, folder.name}
+    assert set(names(tmp_path)) == others | {f"{stem(f't{n}')}.png" for n in (2, 3, 4)}
     # A later process knows their ages.
     for age, number in enumerate((3, 4, 2)):
         os.utime(tmp_path / f"{stem(f't{number}')}.png", (age, age))
     KeptImages(tmp_path, 30).keep("new", PNG + b"123456")
-    left = {"mine.png", *(f"{stem(name)}.png" for name in ("t4", "t2", "new"))}
+    left = others | {f"{stem(name)}.png" for name in ("t4", "t2", "new")}
     assert set(names(tmp_path)) == left
 
 

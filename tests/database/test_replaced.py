@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import shutil
+import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from tinydb import TinyDB
 
 from tests.database.helpers import first_owed, line, record, sidecar, stock, task_ids
 from worker.database import Database, Known, verify
-from worker.errors import DiskRefuses
+from worker.errors import DatabaseUnusable, DiskRefuses
 
 
 def delete(path: Path) -> None:
@@ -144,3 +146,25 @@ def test_a_file_that_was_deleted_between_two_runs_is_begun_anew(path: Path) -> N
     sidecar(path).unlink()
     with Database(path) as database:
         assert database.append(record("t1"))
+
+
+def bind(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, bind])
+def test_what_is_no_ordinary_file_stays_as_it_is(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    """Also a device such as /dev/null; and when it takes the file's place."""
+    path = tmp_path / "results.json"
+    with Database(path) as database:
+        path.unlink()
+        make(path)
+        kind = stat.S_IFMT(path.stat().st_mode)
+        with pytest.raises(DiskRefuses, match="no ordinary file"):
+            database.append(record("t1"))
+    with pytest.raises(DatabaseUnusable, match="no ordinary file"):
+        Database(path)
+    assert stat.S_IFMT(path.stat().st_mode) == kind

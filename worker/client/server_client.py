@@ -21,29 +21,31 @@ KNOWS_NO_OPTIONS = {400, 405, 406, 501}
 TEXT = "application/json, text/plain"
 MAX_WRONG_TYPES = 3  # in a row behind one URL: a proxy's page may pass, a dead link does not
 
+# By task: how it was offered, the answer's body and the JSON in it, whose image_url was at fault.
+Unfinished = dict[str, tuple[Offer, bytes, dict[str, Any]]]
+
 
 class ServerClient:
     """Talks to the one server that worker.ini names. Safe to use from several threads.
 
-    ``worker_id``: visible ASCII. Nothing is sent yet. Raises UsageError when the token or the
-    certificates cannot be used.
+    ``worker_id``: visible ASCII. ``unfinished``: what a former client left; this one goes on with
+    it. Nothing is sent yet. Raises UsageError when the token or the certificates cannot be used.
     """
 
-    def __init__(self, server: ServerConfig, worker_id: str) -> None:
+    def __init__(
+        self, server: ServerConfig, worker_id: str, unfinished: Unfinished | None = None
+    ) -> None:
         self._server = server
         self._transport = Transport(server, worker_id)
         self._fallback_told = False
         self._etag: str | None = None
         self._wrong_types: Counter[str] = Counter()
-        # What downloads the images whose image_url was at fault, by task: a server that gives each
-        # image away once would not offer them a second time.
-        self._unfinished: dict[str, Callable[[], PulledImage]] = {}
+        # A server that gives each image away once would not offer them a second time.
+        self._unfinished = {} if unfinished is None else unfinished
 
     def close(self) -> None:
         """Close the connections that are kept open between requests."""
         self._transport.close()
-        if left := len(self._unfinished):
-            logger.warning("%d images behind an image_url must be offered again", left)
 
     def stored(self, image: PulledImage) -> None:
         """Say that the record of an image is on disk: its ETag goes with the pulls from now on."""
@@ -64,8 +66,8 @@ class ServerClient:
                 answer.expect_ok("image", "image_path")
                 return self._image_in(answer)
         for task in list(self._unfinished):
-            if image := self._unfinished.pop(task, None):  # unless another thread took it
-                return self._finish(task, image)
+            if offered := self._unfinished.pop(task, None):  # unless another thread took it
+                return self._finish(task, *offered)
         return None
 
     def image_of(self, document: Mapping[str, Any]) -> PulledImage:
@@ -147,16 +149,17 @@ class ServerClient:
         if not is_json:
             return self._image(offer, body, lambda: body)
         offer = answers.read_offer(answer.headers, document, self._transport.hide)
-        image = partial(self._image, offer, body, partial(self._content, document))
-        return self._finish(offer.task_id or sha256(body), image)
+        return self._finish(offer.task_id or sha256(body), offer, body, document)
 
-    def _finish(self, task: str, image: Callable[[], PulledImage]) -> PulledImage:
+    def _finish(
+        self, task: str, offer: Offer, body: bytes, document: dict[str, Any]
+    ) -> PulledImage:
         """The image; when its image_url is at fault, it is kept and tried again later."""
         self._unfinished.pop(task, None)  # an older offer of the same
         try:
-            return image()
+            return self._image(offer, body, partial(self._content, document))
         except RetryLater:
-            self._unfinished[task] = image
+            self._unfinished[task] = offer, body, document
             raise
 
     def _image(

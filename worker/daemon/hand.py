@@ -4,6 +4,7 @@ else holds up is kept there, so that no such fault throws it away."""
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from worker.client import PulledImage
 from worker.record import Record
@@ -28,13 +29,15 @@ class Hand:
 
     Outlives a reload of the configuration. Several threads use it: a single step of a deque or a
     dict needs no lock. ``images``: by task, those that are kept included. ``kept``: those that wait
-    for something else. ``threshold``: the last one that the server gave when it was asked for it.
+    for something else. ``unfinished``: what a client keeps of images whose image_url is at fault.
+    ``threshold``: the last one that the server gave when it was asked for it.
     ``told``: when the server was last told all that there is about a recorded task, monotonic
     seconds: in this drain, or of the last task of an earlier one.
     """
 
     images: dict[str, InHand] = field(default_factory=dict)
     kept: deque[InHand] = field(default_factory=deque)
+    unfinished: dict[str, Any] = field(default_factory=dict)
     threshold: float | None = None
     told: dict[str, float] = field(default_factory=dict)
     _warnings: set[str] = field(default_factory=set)
@@ -52,6 +55,10 @@ class Hand:
         """Take up again what is kept, oldest first."""
         with self._lock:
             return self.kept.popleft() if self.kept else None
+
+    def waiting(self) -> int:
+        """How many images wait for something else."""
+        return len(self.kept) + len(self.unfinished)
 
     def tell(self, task_id: str, now: float) -> None:
         """Note that the server has been told all that there is about this recorded task."""

@@ -87,6 +87,8 @@ class Poller:
                 self._finish(held)
             except RetryLater as error:
                 lost.append(f"task {task} is not recorded: {error}")
+        if left := len(self.hand.unfinished):
+            logger.warning("images behind an image_url that must be offered again: %d", left)
         if lost:
             raise Stop(f"{'; '.join(lost)}; a server that waits for results will offer it again")
 

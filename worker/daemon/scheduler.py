@@ -59,7 +59,8 @@ class Loop:
         # The one bound on the images in hand, those that are analysed included.
         self._most = most = config.worker.parallel + config.worker.prefetch
         self._threads = ThreadPoolExecutor(2 * most + 1, thread_name_prefix="daemon")
-        self._client = client = ServerClient(config.server, config.worker.id)
+        unfinished = self.hand.unfinished
+        self._client = client = ServerClient(config.server, config.worker.id, unfinished)
         longest, shown = config.worker.max_backoff, metrics.figures["backoff_seconds"]
         self._polling = Backoff("polling", longest, shown.labels("polling").set)
         self._posting = Backoff("posting results", longest, shown.labels("posting").set)
@@ -80,7 +81,7 @@ class Loop:
         self.hand.drained()
         if self.fault is None:
             return self._posting.left() if unposted else None
-        kept = len(self.hand.kept)
+        kept = self.hand.waiting()
         seconds = self._polling.fault(self.fault, f"; kept in hand: {kept}" if kept else "")
         self._polled(FAULTS.get(type(self.fault), "fault"))
         return seconds
@@ -155,8 +156,10 @@ def run(
         if (database := _open_when_there_is_room(config, alarm)) is None:
             return
         stack.enter_context(database)
-        metrics.figures["images_in_hand"].set_function(lambda: len(hand.images))
-        metrics.figures["images_kept"].set_function(lambda: len(hand.kept))
+        metrics.figures["images_in_hand"].set_function(
+            lambda: len(hand.images) + len(hand.unfinished)
+        )
+        metrics.figures["images_kept"].set_function(hand.waiting)
         metrics.figures["posts_pending"].set_function(database.owed_count)
         server, interval = config.server, config.worker.poll_interval
         text = "polling %s%s every %g s, storing to %s"
@@ -195,10 +198,10 @@ def run_once(config: Config, alarm: Alarm, analysts: Analysts) -> int:
     ):
         while (seconds := loop.step()) is not None:
             patience -= seconds
-            if alarm.stop_requested or patience < 0 or (loop.fault and not hand.kept):
+            if alarm.stop_requested or patience < 0 or (loop.fault and not hand.waiting()):
                 break
             alarm.wait(seconds)
-        if hand.kept or loop.fault is None:
+        if hand.waiting() or loop.fault is None:
             loop.poller.record_kept()
             while loop.poster.step() == 0 and not alarm.stop_requested:
                 continue

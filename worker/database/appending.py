@@ -23,6 +23,7 @@ from tinydb.table import Document, Table
 from worker.database.locks import lock_handle
 from worker.database.reader import CLOSE, IMAGES, Documents
 from worker.database.rotation import undo_rotation
+from worker.errors import DatabaseUnusable
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,10 @@ class AppendStorage(Storage):
 
     def __init__(self, path: Path) -> None:
         """Open ``path``; it is made if it is missing or empty. Raises DatabaseUnusable if another
-        writer has it, OSError."""
+        writer has it or it is a folder, a device or the like, OSError."""
+        if path.exists() and not path.is_file():  # a new file would take its place
+            what = "no ordinary file but a directory, a device or the like"
+            raise DatabaseUnusable(f"cannot use {path}: it is {what}")
         self.path = path
         self.end, self.top = len(HEAD), -1
         if path.exists() and path.stat().st_size:

@@ -36,7 +36,7 @@ class KeptImages:
 
     def __init__(self, folder: Path, most: int) -> None:
         self._folder, self._most, self._failed = folder, most, False
-        files = [path for path in folder.glob("*") if NAME.fullmatch(path.name)]
+        files = [f for f in folder.glob("*") if NAME.fullmatch(f.name) and f.is_file()]
         known = sorted((path.stat().st_mtime, path.name, path.stat().st_size) for path in files)
         self._files = OrderedDict((name, size) for _, name, size in known)
         self._bytes = sum(self._files.values())
