@@ -52,7 +52,8 @@ def test_a_relative_path_in_the_file_starts_from_the_files_folder(tmp_path: Path
         ("[server]\nurll = http://a\n", "unknown key urll in [server]; did you mean url?"),
         ("[server]\nurl = localhost:5000\n", "[server] url = localhost:5000: must look like"),
         ("[server]\nurl = http://a:b\n", "[server] url = http://a:b: "),
-        ("[server]\nurl = http://me:secret@a\n", "must hold no user or password"),
+        ("[server]\nurl = http://me:secret@a\n", "http://***@a: must hold no user or password"),
+        ("[server]\nurl = htp://me:secret@a\n", "htp://***@a: must look like"),
         ("[server]\ntimeout = 0\n", "timeout = 0: must be a number from 0.001 to 3600 seconds"),
         ("[server]\ntimeout = soon\n", "must be a number from 0.001 to 3600 seconds"),
         ("[server]\nmax_image_bytes = 1.5\n", "must be a whole number from 1 to "),
@@ -89,6 +90,7 @@ def test_what_is_unknown_or_out_of_range_is_named(tmp_path: Path, text: str, say
         load_config(file, environment={})
     assert says in str(caught.value)
     assert str(file) in str(caught.value)
+    assert "secret" not in str(caught.value)
     for word in ("Input", "valid", "string", "parse"):  # words of libraries
         assert word not in str(caught.value)
 

@@ -263,7 +263,8 @@ def _changed(config: Config, setting: _Setting) -> Config:
         if value and isinstance(path := getattr(section, key), Path):
             section = replace(section, **{key: folder / path.expanduser()})
     except (ValueError, RuntimeError) as error:  # RuntimeError: ~ of a user who has no home
-        raise UsageError(f"{source}: [{name}] {key} = {value}: {error}") from None
+        shown = re.sub("//.*@", "//***@", value)  # a password
+        raise UsageError(f"{source}: [{name}] {key} = {shown}: {error}") from None
     return replace(config, **{name: section})
 
 
