@@ -72,12 +72,14 @@ def test_a_full_disk_loses_nothing_and_the_daemon_goes_on_when_there_is_room(
     # Given a daemon that has stored one record, and then no file may grow any more
     process = start(tmp_path, "--url", server.url, "--interval", "0.1")
     offer("t1")
-    wait_for(lambda: stored() == ["t1"])
+    assert process.stderr is not None
+    while "outcome=stored" not in process.stderr.readline():
+        assert process.poll() is None
+    assert stored() == ["t1"]
     _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file.stat().st_size + 10, hard))
     # When the next image comes
     offer("t2")
-    assert process.stderr is not None
     while "polling: cannot write" not in (line := process.stderr.readline()):
         assert process.poll() is None
     # Then the log says so, the file stays readable, and the record follows once there is room
