@@ -117,6 +117,22 @@ def test_the_checkpoint_of_another_run_is_not_taken(data: Path, tmp_path: Path) 
         run(options(data, tmp_path / "w.onnx", epochs=9))
 
 
+@pytest.mark.parametrize("saved", [b"", b"garbage", {"command": "another version's"}, [1]])
+def test_what_is_no_checkpoint_is_named(data: Path, tmp_path: Path, saved: object) -> None:
+    checkpoint = tmp_path / "w.onnx.checkpoint"
+    if isinstance(saved, bytes):
+        checkpoint.write_bytes(saved)
+    else:
+        torch.save(saved, checkpoint)
+    with pytest.raises(UsageError, match=r"w\.onnx\.checkpoint is no checkpoint that can be read"):
+        run(options(data, tmp_path / "w.onnx"))
+
+
+def test_a_folder_is_no_output(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a folder; name a file in it"):
+        run(options(data, tmp_path))
+
+
 def test_too_little_data_and_unknown_networks_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="too little to train on: 40 faces"):
         run(TrainOptions("emotion_net", (data,), tmp_path / "w.onnx", batch_size=64))

@@ -105,8 +105,13 @@ class State:
         replace_file(path, content.getvalue())
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint. Raises UsageError if another command wrote it."""
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        """Go on from a checkpoint. Raises UsageError if another command wrote it, or another
+        version of this program."""
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            saved = {name: saved[name] for name in (*PARTS, "losses", "accuracies", "command")}
+        except Exception as error:  # a pickle that is none, or holds something else
+            raise UsageError(f"{path} is no checkpoint that can be read; delete it") from error
         if saved["command"] != self.options.command():
             raise UsageError(
                 f"{path} is the checkpoint of another run ({saved['command']}); "
@@ -130,6 +135,8 @@ def train(options: TrainOptions, bar: Progress) -> Facts:
     the run is complete. Raises UsageError for an unusable data set, an unknown network or device,
     initial weights that do not fit, or a checkpoint of another run; Stop if the disk is full.
     """
+    if options.output.is_dir():  # or that would be said after hours
+        raise UsageError(f"--output {options.output} is a folder; name a file in it")
     gpu = torch.cuda.is_available()
     if options.device == "cuda" and not gpu:
         raise UsageError("--device cuda: torch finds no CUDA device here; leave it out for the CPU")
