@@ -58,4 +58,4 @@ distil emotion_net_small emotion_net_small --init "$out/small_first.onnx" --epoc
     --learning-rate 0.04 --dropout 0 --erase 0 --weight-decay 0.0001
 distil emotion_net emotion_net --learning-rate 0.2
 distil custom_net custom_net --learning-rate 0.1 --dropout 0.1
-distil vgg_net vgg_net --learning-rate 0.1 --dropout 0.2 --side 48
+distil vgg_net vgg_net --learning-rate 0.1 --dropout 0.2 --side 48 --mirrored
