@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from worker.analysis.decoding import decode
-from worker.analysis.detection import overlaps
+from worker.analysis.grouping import overlaps
 from worker.analysis.pipeline import Pipeline
 from worker.config import Config
 from worker.demo_server.sample_images import sample_images

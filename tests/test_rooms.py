@@ -19,14 +19,7 @@ from worker.database import Database
 PACKAGE = PROJECT / "worker"
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = {folder.parent.name for folder in PACKAGE.glob("*/__init__.py")}
-MOST_LINES = 10_000  # of code, in all
-
-# Still to come: rooms without a door, modules and functions that are too long.
-WITHOUT_DOOR: set[str] = set()
-LONG_MODULES = {
-    "analysis/detection.py",
-}
-LONG_FUNCTIONS: set[str] = set()
+MOST_LINES = 7_400  # of code, in all: a bound that only ever goes down
 
 
 def test_each_room_uses_only_what_the_table_of_the_design_allows() -> None:
@@ -69,7 +62,7 @@ def submodules_of(room: str) -> set[str]:
     return set(re.findall(rf"`(worker\.{room}\.[\w.]+)`", said))
 
 
-@pytest.mark.parametrize("room", sorted(ROOMS - {"commands"} - WITHOUT_DOOR))
+@pytest.mark.parametrize("room", sorted(ROOMS - {"commands"}))
 def test_nobody_reaches_past_a_door(room: str) -> None:
     heavy = submodules_of(room)
     for file in FILES:
@@ -84,7 +77,7 @@ def test_nobody_reaches_past_a_door(room: str) -> None:
                 assert module in heavy, f"{name_of(file)} reaches past the door to {module}"
 
 
-@pytest.mark.parametrize("room", sorted(ROOMS - WITHOUT_DOOR))
+@pytest.mark.parametrize("room", sorted(ROOMS))
 def test_a_door_says_what_its_room_is_for(room: str) -> None:
     assert ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text()))
 
@@ -95,7 +88,7 @@ def test_few_files_lie_beside_the_rooms() -> None:
 
 def test_a_module_is_read_in_one_sitting() -> None:
     long = {name_of(file) for file in FILES if len(file.read_text().splitlines()) > 300}
-    assert long <= LONG_MODULES
+    assert not long
 
 
 def test_a_function_fits_on_a_screen() -> None:
@@ -106,7 +99,7 @@ def test_a_function_fits_on_a_screen() -> None:
         if isinstance(node, ast.FunctionDef)
         and (node.end_lineno or node.lineno) - node.lineno + 1 > 60
     }
-    assert long <= LONG_FUNCTIONS
+    assert not long
 
 
 def test_the_package_stays_small() -> None:

@@ -13,9 +13,9 @@ from worker.analysis.detection import (
     MOST_WINDOWS,
     PROFILES,
     FaceDetector,
-    group_windows,
     search_settings,
 )
+from worker.analysis.grouping import group_windows
 from worker.config import DetectionConfig
 
 SCORER = Classifier(FACE_WEIGHTS)

@@ -18,7 +18,8 @@ from rich.progress import Progress
 from worker.analysis.classification import Classifier
 from worker.analysis.cropping import Picture, crop_face
 from worker.analysis.decoding import decode
-from worker.analysis.detection import FaceDetector, SearchSettings, overlaps
+from worker.analysis.detection import FaceDetector, SearchSettings
+from worker.analysis.grouping import overlaps
 from worker.errors import ImageLost, UsageError
 from worker.files import is_clutter, replace_file
 from worker.record import Box
