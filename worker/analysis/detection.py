@@ -87,9 +87,9 @@ class SearchSettings:
 
 
 PROFILES = {
-    "fast": SearchSettings((replace(FRONT, stages=11),), 48, 0.05, 1.3, 1, 0.5, prior=-0.4),
-    "default": SearchSettings((FRONT,), 36, 0.03, 1.2, 1, 0.6, prior=-1.4),
-    "accurate": SearchSettings(EVERY_SIDE, 24, 0.02, 1.25, 1, 0.42, prior=-3.0, evidence=5),
+    "fast": SearchSettings((replace(FRONT, stages=11),), 48, 0.05, 1.3, 1, 0.64, prior=0.5),
+    "default": SearchSettings((FRONT,), 36, 0.03, 1.2, 1, 0.29, prior=-1.0),
+    "accurate": SearchSettings(EVERY_SIDE, 24, 0.02, 1.25, 1, 0.26, prior=-2.1, evidence=5),
 }
 
 
@@ -102,7 +102,7 @@ class Detection:
 
 
 def search_settings(config: "DetectionConfig") -> SearchSettings:
-    """The profile's settings, except where a key of `[detection]` says otherwise."""
+    """The profile's settings, but for what a key of `[detection]` says."""
     profile = PROFILES[config.profile]
     own = {k: v for k, v in vars(config).items() if k != "profile" and v is not None}
     return SearchSettings(**{**vars(profile), **own})
@@ -122,7 +122,7 @@ class FaceDetector:
     def detect(self, gray: Picture, smallest: float | None = None) -> list[Detection]:
         """Faces of a picture uint8 ``(height, width)``, from left to right, boxes inside it.
 
-        ``smallest``: side of the smallest face in this picture's pixels, where it is a shrunk copy;
+        ``smallest``: side of the smallest face in this picture's pixels, if it is a shrunk copy;
         else what the settings say.
         """
         windows = self.windows(gray, smallest)
@@ -195,7 +195,7 @@ class FaceDetector:
 def load_cascade(name: str, stages: int) -> cv2.CascadeClassifier:
     """The first ``stages`` stages of one of OpenCV's cascades; it has 20 to 26.
 
-    Raises UsageError where this OpenCV does not ship it.
+    Raises UsageError if this OpenCV does not ship it.
     """
     if not (CASCADES / name).is_file():
         raise UsageError(f"OpenCV has no {name} in {CASCADES}; install opencv-python below 5")

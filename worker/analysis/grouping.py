@@ -33,7 +33,7 @@ def group_windows(
 
     ``windows``: ``(n, 4)``; ``scores``: ``(n,)``, 0..1. The best window that is left takes those
     that overlap it into its group. The confidence comes from the ``prior`` and the mean log-odds
-    of the best ``evidence`` windows of a group, where MISSING stands for each that it lacks. Of two
+    of the best ``evidence`` windows of a group; MISSING stands for each that it lacks. Of two
     groups, one within the other, the surer one stays: a part of a face looks like a face to a
     cascade.
 
