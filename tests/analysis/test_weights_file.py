@@ -70,6 +70,15 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, share: float) -> Non
         ({"network": "left out"}, "network"),
         ({"recipe": "x" * 20_000, "colour": 1}, "colour"),
         ({"colour": "blue"}, "colour"),
+        ({"classes": [1, 2]}, "a name is no text"),
+        ({"classes": 5}, "not iterable"),
+        ({"network": None}, "a name is no text"),
+        ({"temperature": "hot"}, "a figure is no number"),
+        ({"class_shares": {"anger": None}}, "a figure is no number"),
+        ({"class_shares": 1}, "not iterable"),
+        ({"input_size": -1}, "input_size -1 is not from 1 to 1024"),
+        ({"input_size": 10**12}, "input_size 1000000000000 is not from 1 to 1024"),
+        ({"input_size": [48]}, "is not from 1 to 1024"),
     ],
 )
 def test_wrong_facts_are_named(tmp_path: Path, changed: dict[str, Any], says: str) -> None:

@@ -120,6 +120,12 @@ def test_closing_twice_is_harmless_and_what_comes_after_harms_nothing(path: Path
     database.close()
     with pytest.raises(DiskRefuses, match="closed"):
         database.known("t1")
+    before = path.read_bytes()
+    for late in (record("t2"), {"file_name": "of no task", "faces": []}):
+        with pytest.raises(ValueError, match="closed"):
+            database.append(late)
+    assert path.read_bytes() == before
+    Database(path).close()  # its lock was not taken again
     assert sidecar(path).exists()
 
 

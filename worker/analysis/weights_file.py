@@ -16,6 +16,7 @@ from worker.errors import UsageError
 
 FORMAT = "emotion-worker-2"
 NO_DIGEST = "0" * 64  # stands for the SHA-256 while it is computed
+LARGEST_INPUT = 1024  # pixels: bounds the memory that a file can make us ask for
 # What a network of ours never holds, by a text that stands in each file which does: the names of
 # ONNX Runtime's other sets of operators, and the key that says where a tensor's numbers are.
 NOT_STANDARD, ELSEWHERE = "operators outside the ONNX standard", "numbers that are kept elsewhere"
@@ -37,6 +38,8 @@ class Facts:
     validation faces, majority protocol. In the graph already: ``temperature``, by which the logits
     are divided before the softmax (Guo et al. 2017), and ``mirrored``, whether they are averaged
     with those of the mirrored face.
+
+    Raises TypeError or ValueError for what a file of ours never says.
     """
 
     network: str
@@ -52,6 +55,15 @@ class Facts:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))  # JSON knows lists only
+        shares = dict(self.class_shares or {})
+        texts = (self.network, self.recipe, *self.classes, *shares)
+        numbers = (self.temperature, self.validation_accuracy, self.parameters, *shares.values())
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a name is no text")
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise TypeError("a figure is no number")
+        if self.input_size not in range(1, LARGEST_INPUT + 1):
+            raise ValueError(f"input_size {self.input_size} is not from 1 to {LARGEST_INPUT}")
 
 
 def digest(content: bytes, stated: str) -> str:

@@ -84,7 +84,8 @@ class Database:
             raise DatabaseUnusable(f"cannot use {path}: there is no folder {self.path.parent}")
         try:
             with ExitStack() as stack:
-                stack.callback(lock(self.path).release)
+                self._lock = lock(self.path)
+                stack.callback(self._lock.release)
                 undo_rotation(self.path)
                 # The file is locked before anything beside it is touched.
                 self.tinydb = AppendTinyDB(self.path)
@@ -122,7 +123,9 @@ class Database:
         self.tinydb.storage.resume(documents)
 
     def _reopen(self) -> None:
-        """Go on with the file that stands at the path now."""
+        """Go on with the file that stands at the path now. Raises ValueError after `close`."""
+        if not self._lock.is_locked:  # another worker may have it by now
+            raise ValueError(f"{self.path} is closed")
         try:
             self.tinydb.close()
             self.tinydb = AppendTinyDB(self.path)

@@ -14,6 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d, conv2d
 
 SQUEEZE = 8  # channels for each that the attention sees
 DROPOUT = 0.2
+LARGEST = 4096  # of any size
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Sizes:
     which then keeps the maps as they are. ``shortcut`` of a block that halves: ``pooled`` averages
     2x2 pixels and then changes the channels, ``convolution`` does both at once, which is faster.
 
-    Raises ValueError or TypeError for what cannot be.
+    Raises ValueError, or TypeError if a list is none, for what cannot be.
     """
 
     channels: Sequence[int]
@@ -37,9 +38,12 @@ class Sizes:
     shortcut: str = "pooled"
 
     def __post_init__(self) -> None:
+        numbers = (*self.channels, *self.blocks, self.stem)
+        if not all(isinstance(each, int) and 0 <= each <= LARGEST for each in numbers):
+            raise ValueError(f"channels, blocks and stem must be whole numbers up to {LARGEST}")
         if not 0 < len(self.channels) == len(self.blocks):
             raise ValueError("channels and blocks must have one number for each stage")
-        if min(self.channels) < SQUEEZE or min(self.blocks) < 1 or self.stem < 0:
+        if min(self.channels) < SQUEEZE or min(self.blocks) < 1:
             raise ValueError(f"channels must be {SQUEEZE} or more, blocks 1 or more")
         if self.stem_stride not in (1, 2) or self.attention not in (True, False):
             raise ValueError("stem_stride must be 1 or 2, attention yes or no")
