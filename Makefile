@@ -8,8 +8,10 @@ BIN := .venv/bin
 demo: .venv/demo.installed
 	$(BIN)/python run_worker.py demo
 
+# The tests start hundreds of processes: compiled once, the package is not compiled for each of them.
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/dev.installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/dev.installed
 	$(BIN)/ruff check .

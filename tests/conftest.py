@@ -51,6 +51,11 @@ def call(
     return call
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The trainings first: a long test that comes last leaves the other cores idle."""
+    items.sort(key=lambda item: "training" not in item.path.parts)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The last lines say which promises were not proven here, and what would change that."""
     skipped = Counter(
