@@ -46,6 +46,25 @@ def test_the_second_stage_rejects_what_the_cascades_let_through() -> None:
     assert max(group.confidence for group in groups) < settings_.min_confidence
 
 
+class Lopsided:
+    """A scorer that takes a window for a face the more, the brighter its left half is."""
+
+    input_size = 8
+
+    def classify(self, crops: list[np.ndarray]) -> np.ndarray:
+        return np.array([[crop[:, :4].mean() / 255, 0] for crop in crops]).reshape(-1, 2)
+
+
+@pytest.mark.parametrize(("left", "right", "score"), [(204, 51, 0.5), (255, 51, 1), (0, 255, 0)])
+def test_a_doubtful_window_is_looked_at_in_the_mirror_as_well(
+    left: int, right: int, score: float
+) -> None:
+    gray = np.full((20, 20), left, np.uint8)
+    gray[:, 10:] = right
+    detector = FaceDetector(PROFILES["fast"], Lopsided())  # type: ignore[arg-type]
+    assert detector.score(gray, np.array([[0.0, 0, 20, 20]])) == pytest.approx([score])
+
+
 def test_windows_that_overlap_are_one_face_where_the_surest_ones_are() -> None:
     windows = np.array([[0, 0, 10, 10], [100, 0, 120, 20], [2, 0, 12, 10], [98, 0, 118, 20]], float)
     first, second = group_windows(windows, np.array([0.6, 0.1, 0.2, 0.9]))
