@@ -33,8 +33,8 @@ def experienced(name: str, sizes: dict[str, Any] | None, side: int) -> nn.Module
     torch.manual_seed(1)
     network = build_network(name, len(EMOTIONS), sizes)
     with torch.no_grad():
-        for _ in range(5):
-            network.train()(torch.randn(8, 1, side, side))
+        for _ in range(2):
+            network.train()(torch.randn(4, 1, side, side))
     return network.eval()
 
 
@@ -241,8 +241,8 @@ def test_the_command_turns_such_a_file_into_one_that_the_worker_runs(
 def test_an_old_file_that_is_not_whole_is_refused(
     changed: dict[str, str], says: str, tmp_path: Path
 ) -> None:
-    network = experienced("custom_net", None, 48)
-    write_old(tmp_path / "w.safetensors", network, "custom_net", **changed)
+    network = experienced("emotion_net", SMALL, 48)
+    write_old(tmp_path / "w.safetensors", network, "emotion_net", **changed)
     with pytest.raises(UsageError, match=says):
         load_network(tmp_path / "w.safetensors")
     (tmp_path / "w.safetensors").write_bytes(b"junk")

@@ -9,8 +9,9 @@ from torch import nn
 from worker.training.imagenet import adopt_convolutions
 from worker.training.networks import build_network
 
-VGG13 = (64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
-VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M")
+# As far as the first convolution that is not taken.
+VGG13 = (64, 64, "M", 128, 128, "M", 256, 256, "M", 512)
+VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512)
 
 
 def torchvision_features(layout: tuple[int | str, ...], batch_norm: bool) -> nn.Sequential:
@@ -43,7 +44,7 @@ def test_a_gray_face_is_seen_as_the_colour_network_saw_it(
 ) -> None:
     theirs = with_experience(torchvision_features(layout, batch_norm=True))
     state = {f"features.{name}": tensor for name, tensor in theirs.state_dict().items()}
-    torch.save({**state, "classifier.0.weight": torch.zeros(4096, 25088)[:2]}, tmp_path / "w.pth")
+    torch.save({**state, "classifier.0.weight": torch.zeros(2, 25088)}, tmp_path / "w.pth")
     network = build_network("vgg_net", 8).eval()
     assert adopt_convolutions(network, tmp_path / "w.pth") == taken
     assert isinstance(network.features, nn.Sequential)

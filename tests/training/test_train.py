@@ -98,6 +98,7 @@ def expect_same(first: Path, second: Path) -> None:
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_an_interrupted_run_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
     whole, resumed = tmp_path / "whole.onnx", tmp_path / "resumed.onnx"
     run(options(data, whole))
@@ -188,6 +189,7 @@ def test_all_shipped_networks_that_know_emotions_are_compared() -> None:
         assert read_weights(weights)[1].classes == EMOTIONS
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_a_run_can_begin_with_weights(data: Path, tmp_path: Path) -> None:
     first = tmp_path / "first.onnx"
     taught_facts = run(options(data, first, epochs=8))
@@ -219,6 +221,7 @@ def test_a_file_with_other_convolutions_is_no_beginning(data: Path, tmp_path: Pa
             run(replace(plan, init=path))
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_a_pupil_learns_from_stored_views_and_goes_on_where_it_was_interrupted(
     data: Path, tmp_path: Path
 ) -> None:
@@ -241,6 +244,7 @@ def test_a_pupil_learns_from_stored_views_and_goes_on_where_it_was_interrupted(
     expect_same(pupil.output, resumed.output)
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_teachers_that_are_asked_anew_each_time_need_no_views(data: Path, tmp_path: Path) -> None:
     weights = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
     for seed, path in enumerate(weights):
@@ -278,6 +282,7 @@ def test_decay_pulls_at_weights_and_never_at_norms_and_biases() -> None:
     assert len(decayed["params"]) + len(rest["params"]) == len(list(network.parameters()))
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_the_sizes_of_a_network_are_flags_and_facts_of_its_file(data: Path, tmp_path: Path) -> None:
     plan = options(data, tmp_path / "w.onnx", epochs=1)
     facts = run(plan)
@@ -289,6 +294,7 @@ def test_the_sizes_of_a_network_are_flags_and_facts_of_its_file(data: Path, tmp_
     assert run(again).sizes == facts.sizes
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_a_training_can_begin_on_small_pictures(data: Path, tmp_path: Path) -> None:
     small = replace(options(data, tmp_path / "small.onnx", epochs=1), side=16)
     facts = run(small)
@@ -300,6 +306,7 @@ def test_a_training_can_begin_on_small_pictures(data: Path, tmp_path: Path) -> N
         run(replace(small, network="custom_net", sizes=()))
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_dropout_and_mirroring_are_chosen_by_flags(data: Path, tmp_path: Path) -> None:
     def losses(plan: TrainOptions) -> list[str]:
         bar = Bar()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from rich.progress import Progress, TaskID
 
+from tests.training.tensors_only import tensors_only
 from worker.analysis.weights_file import Facts
 from worker.record import EMOTIONS
 from worker.training.dataset import Lesson
@@ -37,7 +38,8 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             sizes=sizes_of(network),
         )
         paths.append(folder / f"{seed}.onnx")
-        export_network(paths[-1], network, facts)
+        with tensors_only():
+            export_network(paths[-1], network, facts)
     return paths
 
 
