@@ -29,9 +29,11 @@ class RetryLater(WorkerError):
     """Raised when waiting can help: the server, the network or the disk is at fault.
 
     ``wait`` is the number of seconds that the server asked for, or None for the usual back-off.
+    ``keeps``: an image is kept in hand for it, and taken up again.
     """
 
     exit_code = 3
+    keeps = False
 
     def __init__(self, message: str, *, wait: float | None = None) -> None:
         super().__init__(message)

@@ -17,9 +17,12 @@ from tests.daemon.played import (
     offer,
     records,
     tasks,
+    until,
 )
-from tests.scripted_server import Reply, ScriptedServer
+from tests.scripted_server import Reply, Request, ScriptedServer
+from worker.daemon import scheduler
 from worker.daemon.alarm import Alarm
+from worker.daemon.hand import Hand
 from worker.daemon.scheduler import run_once
 from worker.errors import RetryLater, ServerRefuses
 
@@ -164,3 +167,24 @@ def test_an_image_behind_a_url_at_fault_is_waited_for_as_one_in_hand_is(
         assert sum(alarm.waits) <= config.worker.max_backoff
         assert "must be offered again: 1" in caplog.text
     assert sorted(tasks(tmp_path)) == (["t1", "t2"] if comes else ["t2"])
+
+
+def test_an_image_that_one_poll_keeps_and_another_one_finishes_does_not_end_it(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = Hand()
+    monkeypatch.setattr(scheduler, "Hand", lambda: hand)
+
+    def nothing_until_t2_is_kept(_: Request) -> Reply:
+        until(lambda: "t2" in hand.unfinished)
+        return NOTHING
+
+    # Given a server that gives each image away once, and two polls after the first image
+    offered = offer("t2", "/2.png")
+    server.script("/image", image("t1"), offered, nothing_until_t2_is_kept, image("t3"), NOTHING)
+    server.script("/2.png", Reply(500), image(""))
+    # When the one ends in the fault of an image_url, and the other one takes that image up
+    config = configure(tmp_path, server.url, "worker.prefetch=1", "worker.max_backoff=60")
+    assert run_once(config, NotedWaits(), PlayedAnalysts()) == 0
+    # Then the drain goes on
+    assert sorted(tasks(tmp_path)) == ["t1", "t2", "t3"]

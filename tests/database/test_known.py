@@ -12,7 +12,7 @@ def test_a_recorded_task_is_known_by_the_digest_of_its_image(tmp_path: Path) -> 
         assert database.known("t1") is None
         assert database.append(RECORD, digest="ab" * 32)
         assert database.known("t1") == Known(digest="ab" * 32, owed=True)
-        database.mark_posted("t1")
+        database.settle("t1")
         assert database.known("t1") == Known(digest="ab" * 32, owed=False)
         assert database.append({**RECORD, "task_id": "t2"})
         assert database.known("t2") == Known(digest=None, owed=True)
@@ -21,8 +21,8 @@ def test_a_recorded_task_is_known_by_the_digest_of_its_image(tmp_path: Path) -> 
 def test_a_repeated_offer_gives_back_what_to_post_with_its_lease(tmp_path: Path) -> None:
     with Database(tmp_path / "results.json", owe=True) as database:
         database.append(RECORD, lease_id="first")
-        database.mark_posted("t1")
-        assert database.owe_again("t1", "second") == Owed("t1", "second", 0, RECORD)
+        database.settle("t1")
+        assert database.owe_again("t1", "second") == Owed("t1", "second", RECORD)
         assert database.known("t1") == Known(digest=None, owed=True)
         assert database.owe_again("unknown", None) is None
 

@@ -18,10 +18,10 @@ def test_they_are_owed_oldest_first_with_the_record_and_its_lease(path: Path) ->
     with Database(path, owe=True) as database:
         database.append(record("t1"), lease_id="l1")
         database.append(record("t2"))
-        assert first_owed(database) == Owed("t1", "l1", 0, record("t1"))
-        database.mark_posted("t1")
-        assert first_owed(database) == Owed("t2", None, 0, record("t2"))
-        database.mark_refused("t2", "422: no")
+        assert first_owed(database) == Owed("t1", "l1", record("t1"))
+        database.settle("t1")
+        assert first_owed(database) == Owed("t2", None, record("t2"))
+        database.settle("t2", "422: no")
         assert first_owed(database) is None
         assert database.owed_count() == 0
         assert first_owed(database) is None
@@ -35,12 +35,15 @@ def test_they_survive_a_restart(path: Path) -> None:
     with Database(path, owe=True) as database:
         for name in ("t1", "t2", "t3", "t4"):
             database.append(record(name), lease_id=f"l-{name}")
-        database.mark_posted("t1")
-        database.mark_refused("t2", "no")
+        database.settle("t1")
+        database.settle("t2", "no")
         database.mark_failed("t3")
     with Database(path, owe=True) as database:
-        assert first_owed(database) == Owed("t3", "l-t3", 1, record("t3"))
+        assert first_owed(database) == Owed("t3", "l-t3", record("t3"))
         assert line(database) == ["t3", "t4"]
+        for _ in range(4):
+            database.mark_failed("t3")
+        assert line(database) == ["t4", "t3"]
 
 
 def test_after_each_fifth_failure_one_goes_to_the_back_of_the_line(path: Path) -> None:
@@ -54,9 +57,9 @@ def test_after_each_fifth_failure_one_goes_to_the_back_of_the_line(path: Path) -
 
     with Database(path, owe=True) as database:
         assert [fail_first() for _ in range(6)] == ["bad"] * 5 + ["t1"]
-        database.mark_posted("t1")
+        database.settle("t1")
         database.append(record("t3"))
-        database.mark_posted("t2")
+        database.settle("t2")
         assert [fail_first() for _ in range(6)] == ["bad"] * 5 + ["t3"]
 
 
@@ -67,14 +70,18 @@ def test_a_task_that_is_offered_again_is_owed_again_with_the_latest_lease(
     store(path, "t1", "t2", owe=state != "kept")
     with Database(path, owe=True) as database:
         if state == "posted":
-            database.mark_posted("t1")
+            database.settle("t1")
         elif state == "refused":
-            database.mark_refused("t1", "no")
+            database.settle("t1", "no")
         database.mark_failed("t1")
         database.owe_again("t1", "new")
-        database.mark_posted("t2")
-        failures = 1 if state == "owed" else 0
-        assert first_owed(database) == Owed("t1", "new", failures, record("t1"))
+        database.settle("t2")
+        assert first_owed(database) == Owed("t1", "new", record("t1"))
+        # Only while it was owed all along does its first failure still count.
+        database.append(record("t3"))
+        for _ in range(4):
+            database.mark_failed("t1")
+        assert line(database) == (["t3", "t1"] if state == "owed" else ["t1", "t3"])
 
 
 def test_an_offer_again_does_not_lose_ones_place_in_the_line(path: Path) -> None:
@@ -103,7 +110,7 @@ def test_a_record_whose_index_entry_was_lost_is_owed_after_the_next_open(
     # Given: a crash after the record was made durable, before the index had it
     store(path, "t1", owe=True)
     with Database(path, owe=True) as database:
-        database.mark_posted("t1")
+        database.settle("t1")
     early = sidecar(path).read_bytes()
     store(path, "t2", owe=True)
     sidecar(path).write_bytes(early)
@@ -131,7 +138,7 @@ def test_a_poster_thread_works_beside_the_main_thread(path: Path) -> None:
             while len(posted) < len(names):
                 if owed := first_owed(database):
                     posted.append(owed.record["task_id"])
-                    database.mark_posted(owed.task_id)
+                    database.settle(owed.task_id)
 
         poster = threading.Thread(target=post)
         poster.start()

@@ -48,7 +48,7 @@ def test_a_new_file_is_begun_and_what_was_recorded_stays_done(
         # Given: three tasks, one of them posted
         for name in ("t1", "t2", "t3"):
             database.append(record(name), digest="ab")
-        database.mark_posted("t2")
+        database.settle("t2")
         # When: the file goes away
         happens(path)
         with caplog.at_level(logging.WARNING):
@@ -85,7 +85,7 @@ def test_a_file_in_its_place_is_adopted(path: Path, indent: int | None) -> None:
     with Database(path, owe=True) as database:
         for name in ("t1", "t2"):
             database.append(record(name), lease_id=f"l-{name}")
-        database.mark_posted("t1")
+        database.settle("t1")
         # When: an editor changes a word, and somebody adds a record
         tables = json.loads(path.read_bytes().replace(b"angry.jpeg", b"a.jpeg"))
         tables["images"]["7"] = record("t7")

@@ -84,7 +84,7 @@ def test_a_crash_at_any_point_of_putting_aside_loses_nothing(path: Path, crash: 
     # Given: two records, one posted; then a rotation that ended half-way
     store(path, "t1", "t2", owe=True)
     with Database(path, owe=True) as database:
-        database.mark_posted("t1")
+        database.settle("t1")
     older = path.with_name("results.20990101T000000.000000Z.json")
     if crash == "linked":
         older.hardlink_to(path)

@@ -158,7 +158,8 @@ class ServerClient:
         self._unfinished.pop(task, None)  # an older offer of the same
         try:
             return self._image(offer, body, partial(self._content, document))
-        except RetryLater:
+        except RetryLater as error:
+            error.keeps = True
             self._unfinished[task] = offer, body, document
             raise
 

@@ -101,7 +101,8 @@ class Poller:
                 held.record = held.record or self._analyze(held)
                 self._store(held, held.record)
                 found = Found.IMAGE
-        except RetryLater:
+        except RetryLater as error:
+            error.keeps = True
             self.hand.kept.append(held)
             raise
         self.client.stored(held.image)

@@ -112,9 +112,8 @@ class Poster:
             if not isinstance(error, (ServerUnreachable, ServerBusy)):
                 self.database.mark_failed(owed.task_id)
             raise
+        self.database.settle(owed.task_id, refusal)
         if refusal is None:
-            self.database.mark_posted(owed.task_id)
             logger.debug("task=%s outcome=posted", owed.task_id)
         else:
-            self.database.mark_refused(owed.task_id, refusal)
             logger.error("task=%s outcome=refused by the server: %s", owed.task_id, refusal)

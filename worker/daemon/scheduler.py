@@ -198,7 +198,9 @@ def run_once(config: Config, alarm: Alarm, analysts: Analysts) -> int:
     ):
         while (seconds := loop.step()) is not None:
             patience -= seconds
-            if alarm.stop_requested or patience < 0 or (loop.fault and not hand.waiting()):
+            # What one poll kept, another one may have finished meanwhile.
+            waits = loop.fault is None or loop.fault.keeps or hand.waiting()
+            if alarm.stop_requested or patience < 0 or not waits:
                 break
             alarm.wait(seconds)
         if hand.waiting() or loop.fault is None:

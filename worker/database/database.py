@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from worker.database.appending import AppendTinyDB
-from worker.database.index import Index, State
+from worker.database.index import Index
 from worker.database.locks import lock
 from worker.database.reader import CLOSE, IMAGES, task_id_of
 from worker.database.rotation import NEVER, Rotation, rotated_files, rotated_name, undo_rotation
@@ -204,14 +204,10 @@ class Database:
         return self._index.owed(most) if self.owe else []
 
     @_visit
-    def mark_posted(self, task_id: str) -> None:
-        """The server has the result. Raises DiskRefuses."""
-        self._index.settle(task_id, State.POSTED)
-
-    @_visit
-    def mark_refused(self, task_id: str, reason: str) -> None:
-        """The server will never take the result. Raises DiskRefuses."""
-        self._index.settle(task_id, State.REFUSED, reason)
+    def settle(self, task_id: str, refusal: str | None = None) -> None:
+        """The server has the result, or, with ``refusal`` as its reason, will never take it. Raises
+        DiskRefuses."""
+        self._index.settle(task_id, refusal)
 
     @_visit
     def mark_failed(self, task_id: str) -> None:

@@ -193,11 +193,12 @@ class Index:
             (blob_of(lease_id), blob_of(task_id)),
         )
 
-    def settle(self, task_id: str, state: State, reason: str | None = None) -> None:
-        """Note that what is owed was posted or refused."""
+    def settle(self, task_id: str, refusal: str | None) -> None:
+        """Note that what is owed was posted or, with a reason, refused."""
+        state = State.POSTED if refusal is None else State.REFUSED
         # The plus keeps SQLite from going through all that is owed.
         query = "UPDATE records SET state = ?, reason = ? WHERE task_id = ? AND +state = 1"
-        self._db.execute(query, (state, blob_of(reason), blob_of(task_id)))
+        self._db.execute(query, (state, blob_of(refusal), blob_of(task_id)))
 
     def fail(self, task_id: str) -> None:
         """Count one failure; each fifth sends the post to the back of the line."""
@@ -224,15 +225,15 @@ class Index:
         return self._posts("WHERE state = 1 ORDER BY turn LIMIT ?", most)
 
     def _posts(self, rest: str, *values: object) -> list[Owed]:
-        query = f"""SELECT name, at, task_id, failures, lease_id
+        query = f"""SELECT name, at, task_id, lease_id
             FROM records CROSS JOIN files ON files.id = file {rest}"""  # noqa: S608
         posts = []
         try:
-            for name, at, task_id, failures, lease_id in self._db.execute(query, values):
+            for name, at, task_id, lease_id in self._db.execute(query, values):
                 record = read_document(self._path.parent / name, at)
                 if record is None or blob_of(task_id_of(record)) != task_id:
                     raise Disagrees(f"there is no such record at byte {at} of {name}")
-                posts.append(Owed(task_id_of(record) or "", text_of(lease_id), failures, record))
+                posts.append(Owed(task_id_of(record) or "", text_of(lease_id), record))
         except (TypeError, ValueError) as error:
             raise sqlite3.DatabaseError(f"a value of another type: {error}") from error
         return posts

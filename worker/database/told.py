@@ -21,11 +21,10 @@ class Known:
 
 @dataclass(frozen=True)
 class Owed:
-    """A record to post. ``failures``: how often the server answered this post with a fault."""
+    """A record to post, with the latest lease seen with its task."""
 
     task_id: str
     lease_id: str | None
-    failures: int
     record: dict[str, Any]
 
 
