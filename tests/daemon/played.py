@@ -117,15 +117,16 @@ class OfferingServer(ScriptedServer):
     """Offers its oldest task until that task's result came; or, with ``lease``, gives each task
     once and again only after so many further requests.
 
+    ``tagged``: with an ETag, and 304 where that comes back, as `flask.send_file` does.
     ``results``: what it answers to a post, before it counts as taken.
     """
 
-    def __init__(self, names: Iterable[str], *, lease: int = 0) -> None:
+    def __init__(self, names: Iterable[str], *, lease: int = 0, tagged: bool = False) -> None:
         super().__init__()
         self.open = list(names)
         self.taken: list[str] = []
         self.results = Reply(201)
-        self._lease = lease
+        self._lease, self._tagged = lease, tagged
         self._leased: dict[str, int] = {}
         self._requests = 0
         self._changing = threading.Lock()
@@ -133,13 +134,16 @@ class OfferingServer(ScriptedServer):
         self.script("/results", self.take)
         self.script("/threshold", THRESHOLD)
 
-    def _offer(self, _: Request) -> Reply:
+    def _offer(self, request: Request) -> Reply:
         with self._changing:
             self._requests += 1
             for name in self.open:
                 if self._leased.get(name, 0) <= self._requests:
                     self._leased[name] = self._requests + self._lease
-                    return image(name, X_Threshold="0.3")
+                    tag = {"ETag": f'"{name}"'} if self._tagged else {}
+                    if tag and request.headers.get("If-None-Match") == tag["ETag"]:
+                        return Reply(304)
+                    return image(name, X_Threshold="0.3", **tag)
             return NOTHING
 
     def take(self, request: Request) -> Reply:

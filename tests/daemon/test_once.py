@@ -79,12 +79,12 @@ def test_it_ends_at_the_first_fault(server: ScriptedServer, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("prefetch", [0, 3])
-@pytest.mark.parametrize("lease", [0, 2])
+@pytest.mark.parametrize(("lease", "tagged"), [(0, False), (2, False), (0, True)])
 def test_a_server_that_offers_an_image_until_its_result_came_is_drained(
-    tmp_path: Path, prefetch: int, lease: int
+    tmp_path: Path, prefetch: int, lease: int, tagged: bool
 ) -> None:
     names = [f"t{number}" for number in range(20)]
-    with OfferingServer(names, lease=lease) as server:
+    with OfferingServer(names, lease=lease, tagged=tagged) as server:
         config = configure(tmp_path, server.url, OWED, f"worker.prefetch={prefetch}")
         assert run_once(config, Alarm(), PlayedAnalysts()) == 0
         assert sorted(server.taken) == sorted(names)

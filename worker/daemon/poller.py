@@ -105,7 +105,9 @@ class Poller:
             error.keeps = True
             self.hand.kept.append(held)
             raise
-        self.client.stored(held.image)
+        # While the server waits for the result, a 304 would say that nothing is left to do.
+        if not self.database.owe or found in (Found.AGAIN, Found.NOTHING):
+            self.client.stored(held.image)
         del self.hand.images[task]
         return found
 
