@@ -8,6 +8,8 @@ from tests.client.helpers import PNG, TOKEN, NewClient, json_reply, lost, pulled
 from tests.scripted_server import Reply, ScriptedServer
 from worker.client import ServerClient
 from worker.client.image_url import expect_public
+from worker.client.server_client import Unfinished
+from worker.config import ServerConfig
 from worker.errors import ImageLost, RetryLater, ServerBusy, ServerRefuses
 
 
@@ -256,3 +258,18 @@ def test_an_image_that_is_offered_again_is_not_kept_a_second_time(
         client.pull_image()
     assert pulled(client).lease_id == "1"
     assert client.pull_image() is None
+
+
+def test_of_an_offer_that_waits_no_more_is_kept_than_it_needs(server: ScriptedServer) -> None:
+    """The number of them has no bound."""
+    large, offer = " " * 1_000_000, {"image_url": "/1.png", "task_id": "task-1", "lease_id": "l"}
+    server.script("/image", json_reply(**offer, threshold=f"0.3{large}", more=large), Reply(204))
+    server.script("/1.png", Reply(500), Reply(200, b"png", PNG))
+    unfinished: Unfinished = {}
+    client = ServerClient(ServerConfig(url=server.url), "worker-1", unfinished)
+    with pytest.raises(RetryLater, match="500"):
+        client.pull_image()
+    assert len(repr(unfinished)) < 20_000
+    image = pulled(client)
+    assert (image.task_id, image.content, image.threshold) == ("task-1", b"png", 0.3)
+    client.close()

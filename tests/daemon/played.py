@@ -143,7 +143,7 @@ class OfferingServer(ScriptedServer):
                     tag = {"ETag": f'"{name}"'} if self._tagged else {}
                     if tag and request.headers.get("If-None-Match") == tag["ETag"]:
                         return Reply(304)
-                    return image(name, X_Threshold="0.3", **tag)
+                    return image(name, b"pixels", X_Threshold="0.3", **tag)
             return NOTHING
 
     def take(self, request: Request) -> Reply:

@@ -37,14 +37,14 @@ def visible(text: str) -> str:
 class Offer:
     """How an answer describes its image; None: it does not say.
 
-    ``threshold``: as it came, unchecked.
+    ``threshold``: the text of what came, unchecked.
     """
 
     task_id: str | None
     file_name: str | None
     lease_id: str | None
     etag: str | None
-    threshold: object
+    threshold: str | None
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def read_offer(
         # An id that no header can carry back is none.
         lease_id=lease if lease and _SENDABLE.fullmatch(lease) else None,
         etag=etag if _SENDABLE.fullmatch(etag) else None,
-        threshold=None if threshold == "" else threshold,
+        threshold=None if threshold in (None, "") else str(threshold)[:MAX_TEXT],
     )
 
 

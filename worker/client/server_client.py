@@ -21,8 +21,9 @@ KNOWS_NO_OPTIONS = {400, 405, 406, 501}
 TEXT = "application/json, text/plain"
 MAX_WRONG_TYPES = 3  # in a row behind one URL: a proxy's page may pass, a dead link does not
 
-# By task: how it was offered, the answer's body and the JSON in it, whose image_url was at fault.
-Unfinished = dict[str, tuple[Offer, bytes, dict[str, Any]]]
+# By task: how it was offered, and the image_url that was at fault; no more of the answer, since a
+# server may offer any number of them.
+Unfinished = dict[str, tuple[Offer, Mapping[str, Any]]]
 
 
 class ServerClient:
@@ -73,7 +74,7 @@ class ServerClient:
     def image_of(self, document: Mapping[str, Any]) -> PulledImage:
         """The image that an offer in JSON holds, or names by its URL; as `pull_image`."""
         offer = answers.read_offer({}, document, self._transport.hide)
-        return self._image(offer, b"", partial(self._content, document))
+        return self._image(offer, sha256(b""), partial(self._content, document))
 
     def pull_threshold(self) -> float:
         """Ask for the threshold in force, 0..1; when the server has none (404), the fallback.
@@ -145,32 +146,31 @@ class ServerClient:
             _expect_size(max(answer.declared, len(body)), limit)
             document = answers.json_object(body) if is_json else {}
         except ImageLost as problem:
-            return self._image(offer, body[:limit], lambda: b"" if is_json else body, problem)
+            content = b"" if is_json else body
+            return self._image(offer, sha256(body[:limit]), lambda: content, problem)
         if not is_json:
-            return self._image(offer, body, lambda: body)
+            return self._image(offer, sha256(b""), lambda: body)
         offer = answers.read_offer(answer.headers, document, self._transport.hide)
-        return self._finish(offer.task_id or sha256(body), offer, body, document)
+        return self._finish(offer.task_id or sha256(body), offer, document)
 
-    def _finish(
-        self, task: str, offer: Offer, body: bytes, document: dict[str, Any]
-    ) -> PulledImage:
+    def _finish(self, task: str, offer: Offer, document: Mapping[str, Any]) -> PulledImage:
         """The image; when its image_url is at fault, it is kept and tried again later."""
         self._unfinished.pop(task, None)  # an older offer of the same
         try:
-            return self._image(offer, body, partial(self._content, document))
+            return self._image(offer, task, partial(self._content, document))
         except RetryLater as error:
             error.keeps = True
-            self._unfinished[task] = offer, body, document
+            self._unfinished[task] = offer, {"image_url": document["image_url"]}
             raise
 
     def _image(
         self,
         offer: Offer,
-        body: bytes,
+        otherwise: str,
         read: Callable[[], bytes],
         problem: ImageLost | None = None,
     ) -> PulledImage:
-        """``body`` names the image if neither the server nor the image's bytes do."""
+        """``otherwise``: its task id if neither the server nor the image's bytes give one."""
         content, threshold, limit = b"", None, self._server.max_image_bytes
         try:
             content = read()
@@ -180,7 +180,7 @@ class ServerClient:
         except ImageLost as lost:
             problem = problem or lost
         digest = sha256(content[:limit]) if content else None
-        task_id = offer.task_id or digest or sha256(body)
+        task_id = offer.task_id or digest or otherwise
         name = offer.file_name or answers.clean_file_name(task_id) or "image"
         if problem:
             content, threshold = b"", None
