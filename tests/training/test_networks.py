@@ -61,9 +61,13 @@ def test_the_sizes_of_a_network_build_it_again() -> None:
         (
             "emotion_net",
             {**SMALL, "shortcut": "none"},
-            "sizes of emotion_net: shortcut must be pooled or",
+            r"sizes of emotion_net \(train --sizes\): shortcut must be pooled or",
         ),
-        ("emotion_net", {**SMALL, "depth": 3}, "give such as channels=.*; known: channels, blocks"),
+        (
+            "emotion_net",
+            {**SMALL, "depth": 3},
+            "there is no .depth.; give such as .*; known: channels",
+        ),
         ("emotion_net", {**SMALL, "channels": 16}, "give such as channels=16,48,128 blocks=1,1,1"),
         ("emotion_net", {**SMALL, "channels": ["a", "b"]}, "must be whole numbers up to 4096"),
         ("emotion_net", {**SMALL, "channels": "ab"}, "must be whole numbers up to 4096"),

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from tests.processes import Call
 from tests.training.toy_faces import NAMES, toy_faces, write_toy_data
 from worker.analysis.classification import Classifier
 from worker.analysis.detection import FACE_WEIGHTS
@@ -292,6 +293,39 @@ def test_the_sizes_of_a_network_are_flags_and_facts_of_its_file(data: Path, tmp_
     assert facts.class_shares == {name: 0.5 if name in NAMES else 0 for name in EMOTIONS}
     again = replace(plan, init=plan.output, sizes=(), output=tmp_path / "again.onnx")
     assert run(again).sizes == facts.sizes
+
+
+@pytest.mark.parametrize(
+    ("sizes", "why"),
+    [
+        ("channels=8,8 blocks=1,1 atention=no", "there is no 'atention'; "),
+        ("foo", "there is no 'foo'; "),
+        ("=", "there is no ''; "),
+        ("attention=no", ""),
+        ("channels=yes blocks=1", ""),
+        ("channels=abc blocks=1", "channels, blocks and stem must be whole numbers up to 4096; "),
+        ("channels=8,² blocks=1,1", "channels, blocks and stem must be whole numbers up to 4096; "),
+        ("channels= blocks=", "channels, blocks and stem must be whole numbers up to 4096; "),
+        ("channels=0 blocks=1", "channels must be 8 or more, blocks 1 or more; "),
+        ("channels=8,8 blocks=1", "channels and blocks must have one number for each stage; "),
+        ("channels=8 blocks=1 stem=1,2", "channels, blocks and stem must be whole numbers up to "),
+        ("channels=8 blocks=1 attention=none", "stem_stride must be 1 or 2, attention yes or no; "),
+    ],
+)
+def test_sizes_that_cannot_be_are_said_with_the_flag_and_an_example(
+    sizes: str, why: str, data: Path, tmp_path: Path, call: Call
+) -> None:
+    said = call("train", "--data", str(data), "--output", "w.onnx", "--sizes", *sizes.split())
+    assert said.returncode == 2
+    assert said.stderr.startswith(f"emotion-worker: sizes of emotion_net (train --sizes): {why}")
+    assert "give such as channels=16,48,128 blocks=1,1,1; known: channels, blocks" in said.stderr
+    assert not [*tmp_path.glob("*.onnx*")]
+
+
+def test_one_stage_is_a_network_as_well() -> None:
+    plan = TrainOptions("emotion_net", (), Path("w.onnx"), sizes=("channels=8", "blocks=1"))
+    assert plan.chosen_sizes() == {"channels": [8], "blocks": [1]}
+    assert build_network("emotion_net", 8, plan.chosen_sizes())
 
 
 @pytest.mark.usefixtures("no_graph")

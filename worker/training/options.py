@@ -67,11 +67,11 @@ class TrainOptions:
     def chosen_sizes(self) -> dict[str, Any]:
         """``sizes`` as `build_network` takes them."""
         pairs = (text.partition("=")[::2] for text in self.sizes)
-        return {key: _value(text) for key, text in pairs}
+        return {key: _value(key, text) for key, text in pairs}
 
 
-def _value(text: str) -> Any:
+def _value(key: str, text: str) -> Any:
     if text in ("yes", "no"):
         return text == "yes"
-    parts = [int(part) if part.isdigit() else part for part in text.split(",")]
-    return parts if len(parts) > 1 else parts[0]
+    parts = [int(part) if part.isdecimal() else part for part in text.split(",")]
+    return parts if key in ("channels", "blocks") else text if len(parts) > 1 else parts[0]

@@ -27,15 +27,17 @@ def build_network(name: str, classes: int, sizes: dict[str, Any] | None = None) 
     if name in MEMBERS:
         try:
             chosen = Sizes(**sizes) if sizes else MEMBERS[name]
-        except ValueError as error:
-            raise UsageError(f"sizes of {name}: {error}") from error
-        except TypeError as error:
-            known = ", ".join(vars(MEMBERS[name]))
-            words = "such as channels=16,48,128 blocks=1,1,1"
-            raise UsageError(f"sizes of {name}: give {words}; known: {known}") from error
+        except (TypeError, ValueError) as error:
+            known = vars(MEMBERS[name])
+            unknown = [f"there is no {key!r}; " for key in sizes or () if key not in known]
+            why = [f"{error}; "] if isinstance(error, ValueError) else unknown
+            raise UsageError(
+                f"sizes of {name} (train --sizes): {''.join(why)}give such as "
+                f"channels=16,48,128 blocks=1,1,1; known: {', '.join(known)}"
+            ) from error
         return EmotionNet(classes, chosen, input_size=32 if name == FACE_NET else 48)
     if sizes:
-        raise UsageError(f"{name} has no sizes to choose")
+        raise UsageError(f"{name} has no sizes to choose (train --sizes)")
     return OTHERS[name](classes)
 
 
