@@ -47,9 +47,9 @@ def replace_file(path: Path, content: bytes) -> None:
     Makes the folder if there is none. Raises Stop if the disk is full or takes no file there;
     what stood at ``path`` before is then still there.
     """
-    partial = path.with_name(f"{path.name}.partial")
     if path.exists() and not path.is_file():
         raise Stop(f"cannot write {path}: it is no ordinary file")  # the move would replace it
+    partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)

@@ -21,13 +21,15 @@ from worker.training.face_evaluation import evaluate_faces, load_pictures, match
 from worker.training.options import TrainOptions
 from worker.training.train import train
 
+HEADING = "file_name,x1,y1,x2,y2"
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Two photographs with their faces and one without, and a face that is not there."""
     folder = tmp_path / "faces"
     (folder / "images").mkdir(parents=True)
-    lines = ["file_name,x1,y1,x2,y2"]
+    lines = [HEADING]
     for name, box in (("astronaut.jpg", ASTRONAUT_FACE), ("grace_hopper.jpg", HOPPER_FACE)):
         lines.append(f"{name},{box.x1},{box.y1},{box.x2},{box.y2}")
     lines.append("astronaut.jpg,0,400,60,460")
@@ -65,7 +67,7 @@ def test_the_figures_are_those_of_the_pictures(data: Path, tmp_path: Path) -> No
         "recall_interval": pytest.approx([0.2077, 0.9385], abs=1e-4),
         "precision": 1.0,
     }
-    assert [path.name for path in drawn.iterdir()] == ["astronaut.png"]
+    assert [path.name for path in drawn.iterdir()] == ["astronaut.jpg.png"]
     for name in ("detection.png", "reliability.png"):
         assert cv2.imread(str(tmp_path / name)) is not None
 
@@ -86,19 +88,31 @@ def test_a_curve_goes_from_all_that_was_found_to_nothing(data: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        ("a,b\n", "the first line must be file_name,x1,y1,x2,y2"),
-        ("file_name,x1,y1,x2,y2\nastronaut.jpg,1,2,3\n", "line 2: expected"),
-        ("file_name,x1,y1,x2,y2\nastronaut.jpg,9,2,3,4\n", "line 2: expected"),
-        ("file_name,x1,y1,x2,y2\nnobody.jpg,1,2,3,4\n", "line 2: there is no images/nobody.jpg"),
+        ("a,b", "line 1: expected the columns file_name,x1,y1,x2,y2"),
+        ("astronaut.jpg,1,2,3,4", "line 1: expected the columns file_name,x1,y1,x2,y2"),
+        (f"{HEADING}\nastronaut.jpg,1,2,3", "line 2: a corner must be a number"),
+        (f"{HEADING}\nastronaut.jpg,1,2,3,nan", "line 2: a corner must be a number"),
+        (f"{HEADING}\nastronaut.jpg,1,2,3,inf", "line 2: a corner must be a number from -1000000"),
+        (f"{HEADING}\nastronaut.jpg,-1e300,2,1e300,4", "line 2: a corner must be a number from"),
+        (f"{HEADING}\nastronaut.jpg,9,2,3,4", "line 2: x1 must be below x2"),
+        (f"{HEADING}\nnobody.jpg,1,2,3,4", "line 2: there is no images/nobody.jpg"),
     ],
 )
 def test_unusable_boxes_are_refused(data: Path, table: str, says: str) -> None:
-    (data / "boxes.csv").write_text(table)
+    (data / "boxes.csv").write_text(table + "\n")
     with pytest.raises(UsageError, match=says):
         load_pictures(data)
     (data / "boxes.csv").unlink()
     with pytest.raises(UsageError, match=r"needs a folder images/ and a file boxes\.csv"):
         load_pictures(data)
+
+
+def test_boxes_may_come_from_a_spreadsheet(data: Path) -> None:
+    expected = [picture.boxes.tolist() for picture in load_pictures(data)]
+    lines = (data / "boxes.csv").read_text().splitlines()
+    saved = "\r\n".join([f"{lines[0].upper()},WHO", *(f"{line},me" for line in lines[1:])])
+    (data / "boxes.csv").write_text(saved.replace(",", ";"), encoding="utf-16")
+    assert [picture.boxes.tolist() for picture in load_pictures(data)] == expected
 
 
 def test_a_picture_that_is_none_is_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -265,6 +265,29 @@ def test_files_of_others_are_refused_and_left_alone(
     assert (folder / name).read_text() == content
 
 
+@pytest.mark.parametrize(
+    ("saved", "encoding"),
+    [
+        ("file;labeller;label;time\r\n0.png;Ann;anger;now\r\n", "utf-8"),
+        ("file,labeller,label,time\r\n0.png,Ann,anger,now\r\n", "utf-8-sig"),
+        ("file\tlabeller\tlabel\ttime\r\n0.png\tAnn\tanger\tnow", "utf-16"),
+        ("time,file,label,labeller,note\nnow,0.png,anger,Ann,sure\n", "utf-8"),
+    ],
+    ids=["semicolons", "mark", "UTF-16 without a last line end", "other columns"],
+)
+def test_votes_that_a_spreadsheet_saved_are_gone_on_with(
+    folder: Path, saved: str, encoding: str
+) -> None:
+    (folder / "votes.csv").write_bytes(saved.encode(encoding))
+    for face in ("1.png", "2.png"):
+        with open_ballot(folder) as ballot:
+            ballot.vote("Bob", face, "fear")
+    with open_ballot(folder) as ballot:
+        expected = {"Ann": {"0.png": "anger"}, "Bob": {"1.png": "fear", "2.png": "fear"}}
+        assert ballot.votes() == expected
+    assert votes(folder)[0] == ["0.png", "Ann", "anger"]
+
+
 def test_a_folder_without_faces_is_said(tmp_path: Path, call: Call) -> None:
     done = call("label", "nowhere")
     assert done.returncode == 2

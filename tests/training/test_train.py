@@ -130,9 +130,15 @@ def test_what_is_no_checkpoint_is_named(data: Path, tmp_path: Path, saved: objec
         run(options(data, tmp_path / "w.onnx"))
 
 
-def test_a_folder_is_no_output(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is a folder; name a file in it"):
-        run(options(data, tmp_path))
+@pytest.mark.parametrize("name", ["", "w", "w.png", "w.onnx.png", "folder.onnx"])
+def test_the_output_is_a_file_that_can_be_named_and_is_written_once(
+    data: Path, tmp_path: Path, call: Call, name: str
+) -> None:
+    (tmp_path / "folder.onnx").mkdir()
+    for command in (("train", "--data", str(data)), ("export", str(WEIGHTS))):
+        done = call(*command, "--output", name)
+        assert done.returncode == 2
+        assert f"--output {Path(name)}: name a file that ends in .onnx" in done.stderr
 
 
 def test_too_little_data_and_unknown_networks_are_refused(data: Path, tmp_path: Path) -> None:

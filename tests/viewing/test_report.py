@@ -252,7 +252,11 @@ def test_a_disk_that_takes_no_page_is_an_error_that_leaves_the_old_one(
     assert (tmp_path / "report.html").read_text() == "old"
 
 
-def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["", ".", "..", "/", "folder", "folder/..", "/dev/null"])
+def test_a_folder_or_device_is_not_replaced(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     with pytest.raises(Stop, match="no ordinary file"):
-        replace_file(tmp_path / "folder", b"x")
+        replace_file(Path(path), b"x")

@@ -17,10 +17,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from worker.training.export import export_network, load_network
+    from worker.training.export import expect_output, export_network, load_network
 
-    output = options.output or options.weights.with_suffix(".onnx")
     network, facts = load_network(options.weights)
+    output = options.output or options.weights.with_suffix(".onnx")
+    expect_output(output)
     if options.data:
         from worker.training.dataset import TRAIN_SPLIT, class_shares, load_splits
 

@@ -70,6 +70,13 @@ class Exported(nn.Module):
         return torch.softmax(self.logits(crops) / self.temperature, dim=1)
 
 
+def expect_output(path: Path) -> None:
+    """Raise UsageError for what cannot be the name of a weights file. A bare one would be looked
+    for in weights/, and one in .png be written over by the learning curves."""
+    if path.suffix != ".onnx" or path.is_dir():
+        raise UsageError(f"--output {path}: name a file that ends in .onnx")
+
+
 def export_network(path: Path, network: nn.Module, facts: Facts) -> None:
     """Write a network, on the CPU, and its facts to ``path``, replacing it in one step.
 

@@ -21,18 +21,21 @@ from worker.analysis.decoding import decode
 from worker.analysis.detection import FaceDetector, SearchSettings
 from worker.analysis.grouping import overlaps
 from worker.errors import ImageLost, UsageError
-from worker.files import is_clutter, replace_file
+from worker.files import is_clutter
+from worker.hints import Slip, number
 from worker.record import Box
+from worker.training.dataset import write_picture
 from worker.training.evaluation import calibration_figures, wilson_interval
-from worker.training.tables import read_rows
+from worker.training.tables import VOTE_COLUMNS, read_named_rows, write_labels
 
-COLUMNS = ["file_name", "x1", "y1", "x2", "y2"]
+COLUMNS = ("file_name", "x1", "y1", "x2", "y2")
 MATCH = 0.4  # intersection over union of squared boxes from which a face is found
 MINED_FACE, MINED_OTHER = 0.5, 0.2  # at least, below: of windows that show a face, or none
 CONFIDENCES = 1 / (1 + np.exp(-np.linspace(-6, 6, 61)))  # of the curve: even steps of log-odds
 BINS = 10  # of the reliability diagram
 CROP_SIDE = 48  # pixels, as in FER+
 VOTES = 10  # a mined window counts as if so many people had looked at it
+_pixels = number(float, -1e6, 1e6, " pixels")
 TRUE_COLOR, FOUND_COLOR, FALSE_COLOR = (255, 160, 0), (64, 220, 64), (48, 48, 255)  # BGR
 
 
@@ -88,20 +91,17 @@ def load_pictures(data: Path) -> list[LabelledPicture]:
         for path in sorted(folder.iterdir())
         if path.is_file() and not is_clutter(Path(path.name))
     }
-    lines = read_rows(table)
-    if next(lines, (0, []))[1] != COLUMNS:
-        raise UsageError(f"{table}, line 1: the first line must be {','.join(COLUMNS)}")
-    for number, line in lines:
+    for line, row in read_named_rows(table, *COLUMNS):
+        name, *corners = (row[column] for column in COLUMNS)
+        if name not in boxes:
+            raise UsageError(f"{table}, line {line}: there is no images/{name}")
         try:
-            name, *corners = line
-            x1, y1, x2, y2 = (float(corner) for corner in corners)
-            if not (x1 < x2 and y1 < y2):
-                raise ValueError
-            boxes[name].append([x1, y1, x2, y2])
-        except ValueError:
-            raise UsageError(f"{table}, line {number}: expected {','.join(COLUMNS)}") from None
-        except KeyError:
-            raise UsageError(f"{table}, line {number}: there is no images/{name}") from None
+            x1, y1, x2, y2 = map(_pixels, corners)
+        except Slip as slip:
+            raise UsageError(f"{table}, line {line}: a corner {slip}") from None
+        if not (x1 < x2 and y1 < y2):
+            raise UsageError(f"{table}, line {line}: x1 must be below x2, and y1 below y2")
+        boxes[name].append([x1, y1, x2, y2])
     return [
         LabelledPicture(folder / name, np.array(own, float).reshape(-1, 4))
         for name, own in boxes.items()
@@ -191,29 +191,27 @@ def mine_windows(
     ``hard``, a probability: it would teach it nothing. Returns how many of each.
     """
     detector = FaceDetector(settings, scorer)
-    output.mkdir(parents=True, exist_ok=True)
-    lines = []
+    mined: dict[str, list[int]] = {}
     counts = [0, 0]
     for picture in progress.track(load_pictures(data), description="mining"):
         gray = _read(picture.path)
         windows = detector.windows(gray)
         scores = detector.score(gray, windows)
-        for number, (window, score) in enumerate(zip(windows, scores, strict=True)):
+        for place, (window, score) in enumerate(zip(windows, scores, strict=True)):
             best = overlaps(_squared(window[None])[0], _squared(picture.boxes)).max(initial=0)
             if best >= MINED_FACE and 1 - score >= hard:
-                votes = (VOTES, 0)
+                kind = 0
             elif best < MINED_OTHER and score >= hard:
-                votes = (0, VOTES)
+                kind = 1
             else:
                 continue
             box = Box(*(max(0, round(float(corner))) for corner in window))
-            name = f"{picture.path.stem}-{number}.png"
-            encoded, content = cv2.imencode(".png", crop_face(gray, box, CROP_SIDE))
-            assert encoded
-            (output / name).write_bytes(content.tobytes())
-            lines.append(f"{name},,{','.join('0' * 8)},{votes[0]},{votes[1]}\n")
-            counts[votes[1] > 0] += 1
-    replace_file(output / "label.csv", "".join(lines).encode())
+            name = f"{picture.path.stem}-{place}.png"
+            write_picture(output / name, crop_face(gray, box, CROP_SIDE))
+            mined[name] = [0] * VOTE_COLUMNS
+            mined[name][kind - 2] = VOTES  # of the last two columns: unknown, not a face
+            counts[kind] += 1
+    write_labels(output, mined)
     return counts[0], counts[1]
 
 
@@ -241,9 +239,9 @@ def _squared(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.hstack([centers - half, centers + half])
 
 
-def _read(path: Path) -> Picture:
+def _read(path: Path, *, color: bool = False) -> Picture:
     try:
-        return decode(path.read_bytes())
+        return decode(path.read_bytes(), color=color)
     except ImageLost as error:
         raise UsageError(f"{path}: {error}") from error
 
@@ -271,7 +269,7 @@ def _draw_failure(searched: Searched, folder: Path) -> None:
     true = searched.picture.boxes
     if len(set(searched.matched) - {-1}) == len(true) == len(searched.found):
         return
-    picture = decode(searched.picture.path.read_bytes(), color=True)
+    picture = _read(searched.picture.path, color=True)
     for corners in true.round().astype(int).tolist():
         cv2.rectangle(picture, corners[:2], corners[2:], TRUE_COLOR, 2)
     for box, index, score in zip(
@@ -281,7 +279,4 @@ def _draw_failure(searched: Searched, folder: Path) -> None:
         cv2.rectangle(picture, (box.x1, box.y1), (box.x2, box.y2), color, 2)
         place = (box.x1 + 3, box.y1 + 14)
         cv2.putText(picture, f"{score:.2f}", place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color)
-    encoded, content = cv2.imencode(".png", picture)
-    assert encoded
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / f"{searched.picture.path.stem}.png", content.tobytes())
+    write_picture(folder / f"{searched.picture.path.name}.png", picture)

@@ -23,6 +23,7 @@ from worker.web import guard
 
 VOTES = "votes.csv"
 COLUMNS = ("file", "labeller", "label", "time")
+HEADING = b"file,labeller,label,time\n"
 LABEL_NAMES = (*EMOTIONS, "unknown", "not a face")  # in the order of FER+'s columns
 KEYS = dict(zip((*"12345678", "u", "n"), LABEL_NAMES, strict=True))
 UNDO = "undo"  # in the place of a label: the labeller takes back what was said of this face
@@ -48,11 +49,17 @@ class Ballot:
         if not self._path.exists():
             write_rows(self._path, [COLUMNS])
         next(read_named_rows(self._path, *COLUMNS), None)  # another program's is left as it is
-        self._drop_torn_line()
+        saved_elsewhere = not self._path.read_bytes().startswith(HEADING)
+        if not saved_elsewhere:
+            self._drop_torn_line()
+        kept = []
         for line, row in read_named_rows(self._path, *COLUMNS):
             if row["label"] not in (*LABEL_NAMES, UNDO):
                 raise UsageError(f"{self._path}, line {line}: there is no label {row['label']}")
             self._count(row["labeller"], row["file"], row["label"])
+            kept.append([row[name] for name in COLUMNS])
+        if saved_elsewhere:  # as by a spreadsheet, with semicolons: our lines would not fit below
+            write_rows(self._path, [COLUMNS, *kept])
         self._write_labels()
 
     def vote(self, labeller: str, face: str, label: str) -> None:

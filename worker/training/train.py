@@ -29,7 +29,7 @@ from worker.files import replace_file
 from worker.training import dataset
 from worker.training.augmentation import erase, mirror, mix_up
 from worker.training.evaluation import fit_temperature
-from worker.training.export import Exported, export_network, load_network
+from worker.training.export import Exported, expect_output, export_network, load_network
 from worker.training.imagenet import adopt_convolutions
 from worker.training.networks import build_network, classes_of, sizes_of
 from worker.training.options import TrainOptions
@@ -135,8 +135,7 @@ def train(options: TrainOptions, bar: Progress) -> Facts:
     the run is complete. Raises UsageError for an unusable data set, an unknown network or device,
     initial weights that do not fit, or a checkpoint of another run; Stop if the disk is full.
     """
-    if options.output.is_dir():  # or that would be said after hours
-        raise UsageError(f"--output {options.output} is a folder; name a file in it")
+    expect_output(options.output)  # or that would be said after hours
     gpu = torch.cuda.is_available()
     if options.device == "cuda" and not gpu:
         raise UsageError("--device cuda: torch finds no CUDA device here; leave it out for the CPU")
