@@ -18,7 +18,7 @@ from worker.errors import UsageError
 from worker.expected import AS_TRAINED, parse_expected
 from worker.files import PROJECT as PROJECT
 from worker.files import weights_path
-from worker.hints import Slip, did_you_mean, matching, number, one_of
+from worker.hints import Slip, address, did_you_mean, fraction, matching, number, one_of
 from worker.record import EMOTIONS
 
 DEFAULT_FILE = Path("worker.ini")
@@ -58,18 +58,10 @@ def _classes(value: str | Iterable[str]) -> tuple[str, ...]:
     return classes
 
 
-def _address(address: str) -> str:
-    parts = re.fullmatch(r"(?:([A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):)?([0-9]{1,5})", address)
-    if parts is None or int(parts[2]) > 65_535:
-        raise Slip("must look like 127.0.0.1:9464")
-    return f"{parts[1] or '127.0.0.1'}:{parts[2]}"
-
-
 _url_path = matching(r"(/([^/].*)?)?", "a path that begins with one /")
 _id = matching(r"[\x21-\x7e]{1,100}", "1 to 100 visible ASCII characters")
 _size = matching(r"[1-9]\d* ?[kMG]B", "a size such as 500 MB")
 _rotation = matching(r"never|monthly|[1-9]\d* ?[kMG]B", "never, monthly, or a size such as 100 MB")
-_fraction = number(float, 0, 1)
 _emotion = one_of(*EMOTIONS)
 
 
@@ -99,7 +91,7 @@ class ServerConfig(_Section):
     timeout: float = _key(30.0, number(float, 0.001, 3600, " seconds"))
     max_image_bytes: int = _key(32_000_000, number(int, 1, 10_000_000_000, " bytes"))
     max_image_pixels: int = _key(64_000_000, number(int, 1, 1_000_000_000, " pixels"))
-    fallback_threshold: float = _key(0.5, _fraction)
+    fallback_threshold: float = _key(0.5, fraction)
     token: str | None = _key(None, str, repr=False)  # from the environment only
 
 
@@ -122,10 +114,10 @@ class DetectionConfig(_Section):
         "default", one_of("fast", "default", "accurate")
     )
     min_face: int | None = _key(None, number(int, 20, 10_000, " pixels"))
-    min_face_share: float | None = _key(None, _fraction)
+    min_face_share: float | None = _key(None, fraction)
     scale_step: float | None = _key(None, number(float, 1.01, 2))
     min_neighbors: int | None = _key(None, number(int, 0, 50, " hits"))
-    min_confidence: float | None = _key(None, _fraction)
+    min_confidence: float | None = _key(None, fraction)
 
 
 @dataclass(frozen=True)
@@ -160,7 +152,7 @@ class LogConfig(_Section):
 class MetricsConfig(_Section):
     """`[metrics]`: figures for a monitoring system."""
 
-    address: str = _key("", _address)
+    address: str = _key("", address)
 
 
 @dataclass(frozen=True)

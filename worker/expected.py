@@ -9,11 +9,10 @@ probability is multiplied by expected ÷ share in the training faces, and all ar
 from collections.abc import Mapping, Sequence
 
 from worker.errors import UsageError
-from worker.hints import Slip, did_you_mean, number
+from worker.hints import Slip, did_you_mean, fraction
 from worker.record import EMOTIONS
 
 AS_TRAINED, EVEN = "as trained", "even"
-_fraction = number(float, 0, 1)
 
 
 def parse_expected(text: str) -> dict[str, float] | None:
@@ -34,7 +33,7 @@ def parse_expected(text: str) -> dict[str, float] | None:
                 f"0.5, happiness 0.2, each once{did_you_mean(name, [*EMOTIONS, EVEN])}"
             )
         try:
-            expected[name] = _fraction(share)
+            expected[name] = fraction(share)
         except Slip as slip:
             raise Slip(f"{name} {slip}") from None
     if sum(expected.values()) > 1 + 1e-9:

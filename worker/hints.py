@@ -30,6 +30,24 @@ def number(kind: type, low: float, high: float, unit: str = "") -> Callable[[Any
     return read
 
 
+fraction = number(float, 0, 1)
+port = number(int, 0, 65_535)
+
+
+def address(text: str) -> str:
+    """Where to listen, as HOST:PORT; a port alone is on loopback. Raises Slip."""
+    parts = re.fullmatch(r"(?:([A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):)?([0-9]{1,5})", text)
+    if parts is None or int(parts[2]) > 65_535:
+        raise Slip("must look like 127.0.0.1:9464")
+    return f"{parts[1] or '127.0.0.1'}:{parts[2]}"
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The two parts of such an address, as sockets take them."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def one_of(*known: str) -> Callable[[str], str]:
     """What reads one of these words, and raises Slip."""
 

@@ -97,7 +97,7 @@ def test_the_program_has_one_name_and_version_however_it_is_started(tmp_path: Pa
         (("results", "--emotion", "happy"), 2, "--emotion: must be one of neutral, happiness"),
         (("results", "--emotion", "happy"), 2, "; did you mean happiness?"),
         (("label", "x", "--port", "99999"), 2, "must be a whole number from 0 to 65535"),
-        (("live", "--serve", "here:http"), 2, "must be a whole number from 0 to 65535"),
+        (("live", "--serve", "here:http"), 2, "--serve: must look like 127.0.0.1:9464"),
         (("train", "--output", "a.onnx"), 2, "train needs --data DIR"),
         (("train", "--output", "a.onnx", "--data", "nowhere"), 2, "there is no folder nowhere"),
         (("train", "--output", "a", "--data", "x", "--init", "b"), 2, "--init: there is no file b"),

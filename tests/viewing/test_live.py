@@ -3,6 +3,7 @@
 import shutil
 import signal
 import subprocess
+from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,7 +20,9 @@ from tests.processes import Call, command, start
 from tests.viewing.test_video import LIMIT, level, write
 from worker.analysis.cropping import Picture
 from worker.analysis.decoding import decode
+from worker.commands.live import add_flags
 from worker.errors import ImageLost
+from worker.hints import host_and_port
 from worker.record import Box, Face
 from worker.viewing.follower import SEARCH_EVERY, FindFaces, follow
 from worker.viewing.live import newest, on_time, play, show_on_page, summary
@@ -240,6 +243,20 @@ def test_with_a_screen_it_opens_a_window(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "frames, " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("8080", ("127.0.0.1", 8080)),
+        ("0.0.0.0:80", ("0.0.0.0", 80)),
+        ("[::1]:80", ("::1", 80)),
+    ],
+)
+def test_a_page_is_served_at_any_kind_of_address(given: str, meant: tuple[str, int]) -> None:
+    parser = ArgumentParser()
+    add_flags(parser)
+    assert host_and_port(parser.parse_args(["--serve", given]).serve) == meant
 
 
 def test_the_command_serves_a_page_until_it_is_told_to_stop(tmp_path: Path) -> None:

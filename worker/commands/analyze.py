@@ -9,7 +9,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from worker.commands.common import add_configuration, configure, fraction, number
+from worker.commands.common import add_configuration, configure
+from worker.hints import fraction, number
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

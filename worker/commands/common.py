@@ -1,4 +1,4 @@
-"""What several commands share: configuration, signals, kinds of values."""
+"""What several commands share: configuration, signals, figures."""
 
 import argparse
 import json
@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from worker.daemon import Alarm
 from worker.files import replace_file
-from worker.hints import number as number
-from worker.hints import one_of
-from worker.record import EMOTIONS
 
 if TYPE_CHECKING:  # `--help` needs no configuration
     from worker.config import Config
@@ -50,12 +47,6 @@ def configure(options: argparse.Namespace) -> "Config":
     config = load(options)
     configure_logging(config.log)
     return config
-
-
-fraction = number(float, 0, 1)
-count = number(int, 1, 1_000_000_000)
-port = number(int, 0, 65_535)
-emotion = one_of(*EMOTIONS)
 
 
 def add_data(parser: argparse.ArgumentParser, data: str) -> None:

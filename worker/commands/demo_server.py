@@ -7,8 +7,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.commands.common import add_configuration, configure, fraction, new_alarm, number, port
+from worker.commands.common import add_configuration, configure, new_alarm
 from worker.errors import UsageError
+from worker.hints import fraction, number, port
 
 if TYPE_CHECKING:
     from worker.demo_server.image_queue import ImageQueue

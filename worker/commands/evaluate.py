@@ -6,7 +6,8 @@ example: emotion-worker evaluate emotions --data ferplus/ --split FER2013Valid -
 import argparse
 from pathlib import Path
 
-from worker.commands.common import add_data, add_split, configure, fraction, write_json
+from worker.commands.common import add_data, add_split, configure, write_json
+from worker.hints import fraction
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

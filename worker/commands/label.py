@@ -6,7 +6,8 @@ example: emotion-worker label faces/ --port 5001
 import argparse
 from pathlib import Path
 
-from worker.commands.common import new_alarm, port
+from worker.commands.common import new_alarm
+from worker.hints import port
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,9 @@ from collections import Counter
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from worker.commands.common import add_configuration, configure, fraction, new_alarm, port
+from worker.commands.common import add_configuration, configure, new_alarm
 from worker.errors import ImageLost, Stop, UsageError
+from worker.hints import address, fraction, host_and_port
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -22,12 +23,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     words = "show it on a page instead (MJPEG)"
     add("--serve", type=address, metavar="HOST:PORT", help=words)
     add_configuration(parser)
-
-
-def address(text: str) -> tuple[str, int]:
-    """Host and port; a port alone is on loopback."""
-    host, _, number = text.rpartition(":")
-    return host or "127.0.0.1", port(number)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
             if options.output:
                 show: live.Show = stack.enter_context(VideoFile(options.output, video.rate)).write
             elif options.serve:
-                show = stack.enter_context(live.show_on_page(*options.serve))
+                show = stack.enter_context(live.show_on_page(*host_and_port(options.serve)))
             else:
                 show = live.open_window()
             find_faces, hurry = Pipeline(config).find_faces, bool(options.output)

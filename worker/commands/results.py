@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker import PROGRAM
-from worker.commands.common import add_configuration, configure, count, emotion, new_alarm
-from worker.record import Record
+from worker.commands.common import add_configuration, configure, new_alarm
+from worker.hints import number, one_of
+from worker.record import EMOTIONS, Record
 
 if TYPE_CHECKING:  # it loads TinyDB
     from worker.viewing.results import Filter
@@ -47,9 +48,9 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     """The flags that say which records of which files; `report` has the same."""
     add = parser.add_argument
     add("--database", type=Path, metavar="FILE", nargs="+", help=SEVERAL)
-    add("--last", type=count, metavar="N", help="only the last N")
+    add("--last", type=number(int, 1, 1e9), metavar="N", help="only the last N")
     words = "faces that reached the threshold for it; may be given again"
-    add("--emotion", type=emotion, action="append", default=[], help=words)
+    add("--emotion", type=one_of(*EMOTIONS), action="append", default=[], help=words)
     add("--file", metavar="PATTERN", help="file names such as 'cam1*'")
     add("--since", type=moment, metavar="TIME", help="ISO 8601, UTC if no zone is given")
     add("--until", type=moment, metavar="TIME", help="up to, not including")

@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from worker import __version__, errors
 from worker.config import Config
 from worker.daemon.status_page import POLICY, status_page
+from worker.hints import host_and_port
 from worker.record import Record, ranked_emotions
 
 FAULTS: dict[type[errors.RetryLater], str] = {
@@ -147,11 +148,10 @@ def serve(address: str, metrics: Metrics) -> Iterator[str]:
             shown = Response("there are /, /metrics and /healthz\n", 404)
         return shown(environ, start_response)
 
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
+    host, port = host_and_port(address)
     guarded = guard(answer, POLICY, host=host, exempt=("/metrics", "/healthz"))
     try:
-        server = WebServer(guarded, host=host, port=int(port))
+        server = WebServer(guarded, host=host, port=port)
     except errors.UsageError as error:
         raise errors.UsageError(f"[metrics] address = {address}: {error}") from None
     with server:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from worker import PROGRAM
-from worker.hints import number, one_of
+from worker.hints import fraction, number, one_of
 
 NOT_TOLD = ("data", "output", "threads", "device")  # where it runs, not what comes out
 
 count = number(int, 1, 1e9)
 few = number(int, 0, 1024)
-fraction = number(float, 0, 1)
 
 
 def _flag(default: Any, read: Any, words: str) -> Any:
