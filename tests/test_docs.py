@@ -15,6 +15,7 @@ import requests
 import worker
 from tests.photographs import SAMPLES, encode, picture
 from tests.processes import LIMIT, Call, run_worker, wait_for
+from worker.cli import COMMANDS
 from worker.config import PROJECT
 from worker.database import Database, read_records
 from worker.record import face_entry
@@ -134,6 +135,33 @@ def test_the_pages_link_to_pages_that_are_there() -> None:
         assert all((page.parent / link).exists() for link in links if "://" not in link), page
         named = re.findall(r"`(docs/[\w.-]+)`", text)
         assert all((PROJECT / name).exists() for name in named), page
+
+
+def test_the_readme_names_each_command_and_each_page() -> None:
+    page = (PROJECT / "README.md").read_text()
+    named = re.findall(r"^    emotion-worker ([a-z-]+)", page, re.MULTILINE)
+    assert {*COMMANDS} - {"run"} <= {*named}
+    linked = re.findall(r"^\| \[[^]]+\]\(([^)]+)\)", page, re.MULTILINE)
+    pages = {path.relative_to(PROJECT).as_posix() for path in (PROJECT / "docs").glob("*.md")}
+    assert {*linked} == pages | {"CONTRIBUTING.md"}
+
+
+def shown_commands() -> list[str]:
+    """What stands behind our program's name in each line that a page shows, a continued one as a
+    whole, as far as it has flags."""
+    shown: set[str] = set()
+    for page in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")):
+        text = re.sub(r"\\\n *", "", page.read_text())
+        lines = re.findall(r"^(?:    )?emotion-worker (\S.*)", text, re.MULTILINE)
+        shown |= {re.split(r" #|   |\|", line)[0] for line in lines}
+    return sorted(line for line in shown if "--" in line)
+
+
+@pytest.mark.parametrize("line", shown_commands())
+def test_a_command_that_a_page_shows_takes_the_flags_that_it_shows(line: str, call: Call) -> None:
+    words = ["run"] if line.startswith("--") else line.split()[: 1 + line.startswith("evaluate")]
+    known = call(*words, "--help")
+    assert {*re.findall(r"--[a-z][\w-]*", line)} <= {*re.findall(r"--[\w-]+", known.stdout)}
 
 
 def test_the_readme_shows_what_the_demo_finds_and_a_server_that_is_an_example() -> None:
