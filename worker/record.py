@@ -108,3 +108,8 @@ def ranked_emotions(face: Record) -> list[tuple[str, float]]:
     """The emotions of a stored face with their probabilities, the surest first."""
     named = [(name, face[name]) for name in EMOTIONS if name in face]
     return sorted(named, key=lambda pair: -pair[1])
+
+
+def emotion_words(face: Record) -> list[str]:
+    """The same for a person: ``anger 0.70``."""
+    return [f"{name} {value:.2f}" for name, value in ranked_emotions(face)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from worker.record import Record, ranked_emotions
+from worker.record import Record, emotion_words
 
 if TYPE_CHECKING:
     from worker.daemon.metrics import Metrics
@@ -45,8 +45,7 @@ def _cells(record: Record) -> tuple[str, ...]:
 
 
 def _face(face: Record) -> str:
-    named = (f"{name} {value:.2f}" for name, value in ranked_emotions(face))
-    return ", ".join(named) or "below threshold"
+    return ", ".join(emotion_words(face)) or "below threshold"
 
 
 def _rows(rows: Iterable[Iterable[str]]) -> str:

@@ -18,7 +18,7 @@ from rich.progress import Progress
 from worker.analysis.classification import Classifier
 from worker.analysis.cropping import Picture, crop_face
 from worker.analysis.decoding import decode
-from worker.analysis.detection import FaceDetector, SearchSettings
+from worker.analysis.detection import Detection, FaceDetector, SearchSettings
 from worker.analysis.grouping import overlaps
 from worker.errors import ImageLost, UsageError
 from worker.files import is_clutter
@@ -70,11 +70,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Searched:
-    """What was found in one picture. ``matched[i]``: the true box of found box i, or -1."""
+    """What was found in one picture. ``matched[i]``: the true box of what was found i-th, or -1."""
 
     picture: LabelledPicture
-    found: list[Box]
-    confidences: NDArray[np.float64]
+    found: list[Detection]
     matched: NDArray[np.int64]
 
 
@@ -134,10 +133,8 @@ def evaluate_faces(
         detections = detector.detect(gray)
         seconds += time.perf_counter() - started
         pixels += gray.size
-        boxes = [each.box for each in detections]
-        scores = np.array([each.confidence for each in detections])
-        every.append(_matched(picture, boxes, scores))
-        kept.append(_above(every[-1], settings.min_confidence))
+        every.append(_judged(picture, detections, 0))
+        kept.append(_judged(picture, detections, settings.min_confidence))
         if failures is not None:
             _draw_failure(kept[-1], failures)
     faces = sum(len(picture.boxes) for picture in pictures)
@@ -156,13 +153,13 @@ def evaluate_faces(
     }
     curve = []
     for confidence in CONFIDENCES:
-        found, correct = _totals([_above(each, confidence) for each in every])
+        found, correct = _totals([_judged(each.picture, each.found, confidence) for each in every])
         false = (found - correct) / len(pictures)
         curve.append(Point(float(confidence), false, correct / faces if faces else 0.0))
     return Measured(
         figures,
         curve,
-        np.concatenate([each.confidences for each in every]),
+        np.array([found.confidence for each in every for found in each.found]),
         np.concatenate([each.matched >= 0 for each in every]),
     )
 
@@ -246,16 +243,12 @@ def _read(path: Path, *, color: bool = False) -> Picture:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _matched(
-    picture: LabelledPicture, found: list[Box], confidences: NDArray[np.float64]
+def _judged(
+    picture: LabelledPicture, detections: Sequence[Detection], confidence: float
 ) -> Searched:
-    return Searched(picture, found, confidences, match(found, picture.boxes))
-
-
-def _above(searched: Searched, confidence: float) -> Searched:
-    keep = np.flatnonzero(searched.confidences >= confidence)
-    boxes = [searched.found[i] for i in keep]
-    return _matched(searched.picture, boxes, searched.confidences[keep])
+    """What asking for this confidence leaves of the detections, each beside its true box."""
+    found = [each for each in detections if each.confidence >= confidence]
+    return Searched(picture, found, match([each.box for each in found], picture.boxes))
 
 
 def _totals(searched: Sequence[Searched]) -> tuple[int, int]:
@@ -272,11 +265,12 @@ def _draw_failure(searched: Searched, folder: Path) -> None:
     picture = _read(searched.picture.path, color=True)
     for corners in true.round().astype(int).tolist():
         cv2.rectangle(picture, corners[:2], corners[2:], TRUE_COLOR, 2)
-    for box, index, score in zip(
-        searched.found, searched.matched, searched.confidences, strict=True
-    ):
+    for found, index in zip(searched.found, searched.matched, strict=True):
+        box = found.box
         color = FALSE_COLOR if index < 0 else FOUND_COLOR
         cv2.rectangle(picture, (box.x1, box.y1), (box.x2, box.y2), color, 2)
         place = (box.x1 + 3, box.y1 + 14)
-        cv2.putText(picture, f"{score:.2f}", place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color)
+        cv2.putText(
+            picture, f"{found.confidence:.2f}", place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color
+        )
     write_picture(folder / f"{searched.picture.path.name}.png", picture)

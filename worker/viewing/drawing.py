@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 
 from worker.analysis.cropping import Picture
-from worker.record import Box, Face, face_entry, ranked_emotions
+from worker.record import Box, Face, emotion_words, face_entry
 
 COLOR, INK = (64, 220, 64), (0, 0, 0)  # blue, green, red
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -19,8 +19,7 @@ def draw(picture: Picture, faces: Iterable[Face], threshold: float) -> Picture:
     faces = tuple(faces)
     taken = [face.box for face in faces]
     for number, face in enumerate(faces, 1):
-        found = ranked_emotions(face_entry(number, face, threshold))
-        first, *others = [f"{name} {value:.2f}" for name, value in found] or ["-"]
+        first, *others = emotion_words(face_entry(number, face, threshold)) or ["-"]
         mark(picture, face.box, [f"{number} {first}", *others], taken)
     return picture
 

@@ -15,7 +15,7 @@ from tinydb.queries import QueryLike
 
 from worker.database import read_records, rotated_files
 from worker.errors import DatabaseUnusable, UsageError
-from worker.record import EMOTIONS, Record, ranked_emotions
+from worker.record import EMOTIONS, Record
 
 SIDE = re.compile(r"-?\d{1,9}")  # of a box, as text
 LARGE = 2**63  # no whole number of ours is that large: neither SQLite nor a float may hold it
@@ -161,8 +161,3 @@ def counts(records: Iterable[Record]) -> dict[str, int]:
         for face in record["faces"]:
             found.update(["faces", *(name for name in EMOTIONS if name in face)])
     return found
-
-
-def emotions_text(face: dict[str, Any]) -> str:
-    """A stored face for a person, such as ``anger 0.70, neutral 0.21``; ``-`` if it has none."""
-    return ", ".join(f"{name} {value:.2f}" for name, value in ranked_emotions(face)) or "-"

@@ -4,9 +4,9 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from worker.record import Record
+from worker.record import Record, emotion_words
 from worker.terminal import safe
-from worker.viewing.results import emotions_text, parse_time
+from worker.viewing.results import parse_time
 
 Row = tuple[str, ...]
 HEADING = ("time", "file", "≥", "face", "emotions", "post")
@@ -23,7 +23,7 @@ def rows(records: Iterable[Record], posts: Mapping[str, str] | None = None) -> I
         front = (time, record["file_name"], "-" if threshold is None else f"{threshold:g}")
         post = () if posts is None else (posts.get(record.get("task_id", ""), "-"),)
         for face in record["faces"]:
-            yield *front, str(face["face_id"]), emotions_text(face), *post
+            yield *front, str(face["face_id"]), ", ".join(emotion_words(face)) or "-", *post
         if "error" in record:
             yield *front, "-", f"error: {record['error']['message']}", *post
         elif not record["faces"]:
