@@ -126,6 +126,12 @@ def test_a_metrics_address_without_a_host_is_on_loopback(given_address: str, mea
     assert config.metrics.address == meant
 
 
+def test_a_file_that_is_no_utf_8_is_said(tmp_path: Path) -> None:
+    (tmp_path / "worker.ini").write_text("[server]\nurl = http://a\n", encoding="utf-16")
+    with pytest.raises(UsageError, match=r"worker\.ini is no text in UTF-8; save it as that"):
+        load_config(tmp_path / "worker.ini", environment={})
+
+
 def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read the configuration file .*missing\.ini"):
         load_config(tmp_path / "missing.ini", environment={})

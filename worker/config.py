@@ -211,8 +211,10 @@ def _from_file(file: Path) -> Iterator[_Setting]:
     parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
         parser.read_string(file.read_text(encoding="utf-8-sig"), str(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the configuration file {file}: {error}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration file {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is no text in UTF-8; save it as that") from error
     except configparser.Error as error:
         raise UsageError(f"{file}: {' '.join(str(error).split())}") from error
     for section in parser.sections():

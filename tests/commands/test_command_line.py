@@ -75,7 +75,7 @@ def test_the_program_has_one_name_and_version_however_it_is_started(tmp_path: Pa
         (("--url", "localhost"), 2, "[server] url = localhost: must look like http://"),
         (("--interval", "0"), 2, "must be a number from 0.05 to 86400 seconds"),
         (("--config", "none.ini"), 2, "cannot read the configuration file none.ini"),
-        (("--set", "classification.weights=none"), 2, "[classification] weights: there is no file"),
+        (("--set", "classification.weights=none"), 2, "[classification] weights, or the flag"),
         (("--set", "database.path=none/results.json"), 5, "none/results.json"),
         # Not even root may write there.
         (("--set", "database.path=/proc/results.json"), 5, "/proc/results.json"),

@@ -141,6 +141,13 @@ def test_the_output_is_a_file_that_can_be_named_and_is_written_once(
         assert f"--output {Path(name)}: name a file that ends in .onnx" in done.stderr
 
 
+def test_a_folder_that_takes_no_file_is_said_before_the_training(data: Path, call: Call) -> None:
+    for command in (("train", "--data", str(data)), ("export", str(WEIGHTS))):
+        done = call(*command, "--output", "/proc/none/w.onnx")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("emotion-worker: --output /proc/none/w.onnx: cannot write")
+
+
 def test_too_little_data_and_unknown_networks_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="too little to train on: 40 faces"):
         run(TrainOptions("emotion_net", (data,), tmp_path / "w.onnx", batch_size=64))

@@ -78,7 +78,7 @@ def read_weights(path: Path) -> tuple[bytes, Facts]:
     the ONNX standard, or numbers that lie in another file.
     """
     if not path.is_file():
-        raise UsageError(f"[classification] weights: there is no file {path}")
+        raise UsageError(f"[classification] weights, or the flag for them: there is no file {path}")
     try:
         content = path.read_bytes()
     except OSError as error:

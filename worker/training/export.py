@@ -15,6 +15,7 @@ import warnings
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from worker.analysis.weights_file import FORMAT, NO_DIGEST, Facts, digest, read_weights
-from worker.errors import UsageError
+from worker.errors import Stop, UsageError
 from worker.files import replace_file
 from worker.training.networks import build_network
 
@@ -71,10 +72,18 @@ class Exported(nn.Module):
 
 
 def expect_output(path: Path) -> None:
-    """Raise UsageError for what cannot be the name of a weights file. A bare one would be looked
-    for in weights/, and one in .png be written over by the learning curves."""
+    """Say before the work, not after it, that a weights file cannot be written.
+
+    Raises UsageError for a wrong name: a bare one would be looked for in weights/, and one in .png
+    be written over by the learning curves. Stop if the folder takes no file.
+    """
     if path.suffix != ".onnx" or path.is_dir():
         raise UsageError(f"--output {path}: name a file that ends in .onnx")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise Stop(f"--output {path}: cannot write there: {error.strerror}") from error
 
 
 def export_network(path: Path, network: nn.Module, facts: Facts) -> None:

@@ -47,7 +47,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if cells:
                     yield line, cells
     except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
-        problem = f"{path}, line {line + 1}: cannot be read as CSV in UTF-8 or UTF-16: {error}"
+        why = getattr(error, "strerror", None) or error
+        problem = f"{path}, line {line + 1}: cannot be read as CSV in UTF-8 or UTF-16: {why}"
         raise UsageError(problem) from error
 
 
