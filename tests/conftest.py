@@ -1,6 +1,7 @@
 """What every test needs."""
 
 import logging
+import os
 import signal
 import subprocess
 from collections import Counter
@@ -12,6 +13,9 @@ from hypothesis import settings
 
 from tests.processes import Call
 from worker.cli import main
+
+# As many tests run at a time as there are cores: more threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded, here or in a child
 
 # A slow machine is no failure: what is quick enough is shown by benchmarks.
 settings.register_profile("suite", deadline=None)

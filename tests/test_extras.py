@@ -62,7 +62,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("evaluate emotions --data {data}", "8 faces"),
+        ("evaluate emotions --data {data} --weights {small}", "8 faces"),
         ("compare --data {data} --weights {small} {small}", "emotion_net_small"),
         ("crop {data}/photograph.jpg --output faces", "1 new face"),
         ("analyze {data}/photograph.jpg", "photograph.jpg"),
