@@ -92,7 +92,7 @@ class SearchSettings:
 PROFILES = {
     "fast": SearchSettings((replace(FRONT, stages=11),), 48, 0.05, 1.3, 1, 0.64, prior=0.5),
     "default": SearchSettings((FRONT,), 36, 0.03, 1.2, 1, 0.29, prior=-1.0),
-    "accurate": SearchSettings(EVERY_SIDE, 24, 0.02, 1.25, 1, 0.26, prior=-2.1, evidence=5),
+    "accurate": SearchSettings(EVERY_SIDE, 24, 0.02, 1.25, 1, 0.2, prior=-2.1, evidence=5),
 }
 
 
