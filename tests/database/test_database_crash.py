@@ -219,4 +219,4 @@ def test_the_benchmark_writes_its_figures(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(program), *options], check=True, capture_output=True)
     figures = json.loads(output.read_text())
     assert list(figures) == ["ratio_1m_100", "times_stock_10k", "open_1m_s", "open_1m_mb"]
-    assert figures["times_stock_10k"] > 0  # how many times is for a quiet machine to say
+    assert all(figure > 0 for figure in figures.values())  # how good is for a quiet machine to say

@@ -14,7 +14,7 @@ def tensors_only() -> Iterator[None]:
     """While it lasts, a weights file that is written has all tensors and facts, and no graph, for
     which torch takes more than a second."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("worker.training.export._to_onnx", _no_graph)
+        patch.setattr("worker.training.export.to_onnx", _no_graph)
         yield
 
 

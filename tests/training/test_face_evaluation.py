@@ -11,7 +11,6 @@ from rich.progress import Progress
 from tests.photographs import ASTRONAUT_FACE, HOPPER_FACE, SAMPLES
 from worker.analysis.classification import Classifier
 from worker.analysis.detection import PROFILES
-from worker.analysis.weights_file import read_weights
 from worker.cli import main
 from worker.errors import UsageError
 from worker.record import FACE_CLASSES, Box
@@ -121,7 +120,6 @@ def test_a_picture_that_is_none_is_named(data: Path, capsys: pytest.CaptureFixtu
     assert "broken.jpg" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("no_graph")
 def test_mined_windows_teach_face_net(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,7 +131,7 @@ def test_mined_windows_teach_face_net(
     assert set(labels) == {0, 1}
     options = TrainOptions("face_net", (mined,), weights, epochs=1, batch_size=64, threads=1)
     assert train(options, Progress(disable=True)).classes == FACE_CLASSES
-    assert read_weights(weights)[1].classes == FACE_CLASSES
+    assert Classifier(weights).classes == FACE_CLASSES
 
     assert main([*mine, "--hard", "1"]) == 0
     assert ", 0 of none" in capsys.readouterr().out

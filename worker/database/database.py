@@ -147,7 +147,8 @@ class Database:
 
         ``digest``: of the image's bytes, SHA-256 in hex; noted beside the record. Returns False,
         and stores nothing, if its task is recorded already. Raises DiskRefuses (the file is as it
-        was), ValueError or TypeError for what JSON cannot hold, NaN included.
+        was), ValueError or TypeError for what JSON cannot hold, NaN included; ValueError after
+        `close`.
         """
         task_id = task_id_of(record)
         if not self.tinydb.storage.is_in_place():

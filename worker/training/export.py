@@ -93,7 +93,7 @@ def export_network(path: Path, network: nn.Module, facts: Facts) -> None:
     """
     state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     _expect_finite(state, path)
-    model = _to_onnx(Exported(network, facts.mirrored, facts.temperature), facts.input_size)
+    model = to_onnx(Exported(network, facts.mirrored, facts.temperature), facts.input_size)
     # What the graph does not use, such as the count of batches that a norm has seen, or what was
     # folded into something else.
     there = {tensor.name for tensor in model.graph.initializer}
@@ -131,7 +131,9 @@ def load_network(path: Path) -> tuple[nn.Module, Facts]:
     return network.eval(), facts
 
 
-def _to_onnx(exported: Exported, side: int) -> onnx.ModelProto:
+def to_onnx(exported: Exported, side: int) -> onnx.ModelProto:
+    """The graph from crops uint8 ``(n, side, side)`` to probabilities; its tensors are named as in
+    the state dict."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses a torchvision
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch's exporter about itself

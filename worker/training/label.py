@@ -23,7 +23,7 @@ from worker.web import guard
 
 VOTES = "votes.csv"
 COLUMNS = ("file", "labeller", "label", "time")
-HEADING = b"file,labeller,label,time\n"
+HEADING = f"{','.join(COLUMNS)}\n".encode()
 LABEL_NAMES = (*EMOTIONS, "unknown", "not a face")  # in the order of FER+'s columns
 KEYS = dict(zip((*"12345678", "u", "n"), LABEL_NAMES, strict=True))
 UNDO = "undo"  # in the place of a label: the labeller takes back what was said of this face

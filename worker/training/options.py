@@ -73,4 +73,6 @@ def _value(key: str, text: str) -> Any:
     if text in ("yes", "no"):
         return text == "yes"
     parts = [int(part) if part.isdecimal() else part for part in text.split(",")]
-    return parts if key in ("channels", "blocks") else text if len(parts) > 1 else parts[0]
+    if key in ("channels", "blocks"):
+        return parts
+    return parts[0] if len(parts) == 1 else text
