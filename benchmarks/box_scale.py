@@ -16,19 +16,17 @@ import cv2
 import numpy as np
 
 from worker.analysis.classification import Classifier
-from worker.analysis.detection import FACE_WEIGHTS, FRONT, FaceDetector, SearchSettings
+from worker.analysis.detection import FACE_WEIGHTS, PROFILES, FaceDetector
 from worker.training.dataset import load_split, majority_labels
 
 SIDE, MARGIN = 120, 60  # pixels: of the enlarged crop, and of what is put around it
 
 
-def measure(data: Path, split: str, most: int) -> dict[str, float]:
+def measure(data: Path, split: str, most: int, profile: str) -> dict[str, str | float]:
     """Medians over the faces in which just one box is found near the middle."""
     faces = load_split(data, split)
     crops = faces.crops[majority_labels(faces.votes) >= 0][:most]
-    detector = FaceDetector(
-        SearchSettings((FRONT,), 30, 0, 1.05, 3, 0.5, prior=0), Classifier(FACE_WEIGHTS)
-    )
+    detector = FaceDetector(PROFILES[profile], Classifier(FACE_WEIGHTS))
     found = []
     for crop in crops:
         enlarged = cv2.resize(crop, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
@@ -44,6 +42,7 @@ def measure(data: Path, split: str, most: int) -> dict[str, float]:
             found.append(near[0])
     side, away_x, away_y = np.median(found, axis=0)
     return {
+        "profile": profile,
         "faces": len(crops),
         "found": len(found),
         "side": round(float(side), 3),
@@ -58,7 +57,8 @@ def main() -> None:
     parser.add_argument("--split", default="FER2013Valid")
     parser.add_argument("--most", type=int, default=1000, help="faces to use")
     options = parser.parse_args()
-    print(json.dumps(measure(options.data, options.split, options.most)))
+    for profile in PROFILES:
+        print(json.dumps(measure(options.data, options.split, options.most, profile)))
 
 
 if __name__ == "__main__":

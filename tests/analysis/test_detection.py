@@ -1,5 +1,7 @@
 """Viola-Jones with the real cascades, and the real second stage."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from worker.analysis.detection import (
     FaceDetector,
     search_settings,
 )
-from worker.analysis.grouping import group_windows
+from worker.analysis.grouping import group_windows, merge_windows, outer_boxes
 from worker.config import DetectionConfig
 
 SCORER = Classifier(FACE_WEIGHTS)
@@ -38,12 +40,13 @@ def test_no_face_is_found_where_there_is_none(profile: str) -> None:
 
 def test_the_second_stage_rejects_what_the_cascades_let_through() -> None:
     coffee = picture("coffee.jpg", color=False)
-    windows = DETECTORS["accurate"].windows(coffee)
-    assert len(windows) > 0
-    settings_, scores = PROFILES["accurate"], DETECTORS["accurate"].score(coffee, windows)
-    groups = group_windows(windows, scores, settings_.evidence)
-    assert len(groups) > 10
-    assert max(group.confidence for group in groups) < settings_.min_confidence
+    let_through = replace(PROFILES["accurate"], min_confidence=0, prior=20)
+    detector = FaceDetector(let_through, SCORER)
+    windows, _ = merge_windows(detector.windows(coffee), let_through.min_neighbors)
+    assert len(windows) > 10
+    assert all(found.confidence < 0.5 for found in DETECTORS["accurate"].detect(coffee))
+    scores = detector.score(coffee, windows)
+    assert np.median(scores) < 0.01
 
 
 class Lopsided:
@@ -51,36 +54,75 @@ class Lopsided:
 
     input_size = 8
 
+    def __init__(self) -> None:
+        self.looks = 0
+
     def classify(self, crops: list[np.ndarray]) -> np.ndarray:
+        self.looks += len(crops)
         return np.array([[crop[:, :4].mean() / 255, 0] for crop in crops]).reshape(-1, 2)
 
 
-@pytest.mark.parametrize(("left", "right", "score"), [(204, 51, 0.5), (255, 51, 1), (0, 255, 0)])
-def test_a_doubtful_window_is_looked_at_in_the_mirror_as_well(
-    left: int, right: int, score: float
+@pytest.mark.parametrize(
+    ("left", "right", "confidence", "looks"),
+    [(204, 51, 0.5, 7), (255, 51, 1, 1), (0, 255, None, 1), (128, 128, 0.502, 7)],
+)
+def test_what_is_in_doubt_is_looked_at_again_in_the_mirror_too(
+    left: int, right: int, confidence: float | None, looks: int
 ) -> None:
-    gray = np.full((20, 20), left, np.uint8)
-    gray[:, 10:] = right
-    detector = FaceDetector(PROFILES["fast"], Lopsided())  # type: ignore[arg-type]
-    assert detector.score(gray, np.array([[0.0, 0, 20, 20]])) == pytest.approx([score])
+    gray = np.full((24, 24), left, np.uint8)
+    gray[:, 12:] = right
+    scorer = Lopsided()
+    sees_one = replace(PROFILES["fast"], prior=0, min_confidence=0)
+    detector = FaceDetector(sees_one, scorer)  # type: ignore[arg-type]
+    detector.windows = lambda *_: np.array([[0.0, 0, 24, 24]])  # type: ignore[method-assign]
+    found = detector.detect(gray)
+    assert [each.confidence for each in found] == (
+        [pytest.approx(confidence, abs=1e-2)] if confidence else []
+    )
+    assert scorer.looks == looks
+
+
+def test_alike_windows_become_their_mean_and_others_stay() -> None:
+    windows = np.array([[0, 0, 10, 10], [50, 0, 60, 10], [2, 0, 12, 10], [0, 0, 40, 40]], float)
+    merged, sizes = merge_windows(windows, 1)
+    assert merged.tolist() == [[1, 0, 11, 10], [50, 0, 60, 10], [0, 0, 40, 40]]
+    assert sizes.tolist() == [2, 1, 1]
+    alone, counts = merge_windows(windows, 2)
+    assert alone.tolist() == [[1, 0, 11, 10]]
+    assert counts.tolist() == [2]
+    nothing, none = merge_windows(np.empty((0, 4)), 1)
+    assert nothing.shape == (0, 4) and none.shape == (0,)
+
+
+@given(st.integers(1, 60), st.integers(0, 1000))
+def test_each_window_is_counted_once(count: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    corners = random.uniform(0, 60, (count, 2))
+    windows = np.hstack([corners, corners + random.uniform(20, 60, (count, 1))])
+    merged, sizes = merge_windows(windows, 1)
+    assert sizes.sum() == count
+    assert np.average(merged, axis=0, weights=sizes) == pytest.approx(windows.mean(axis=0))
 
 
 def test_windows_that_overlap_are_one_face_where_the_surest_ones_are() -> None:
     windows = np.array([[0, 0, 10, 10], [100, 0, 120, 20], [2, 0, 12, 10], [98, 0, 118, 20]], float)
-    first, second = group_windows(windows, np.array([0.6, 0.1, 0.2, 0.9]))
-    assert first.box.tolist() == pytest.approx([98.2, 0, 118.2, 20], abs=1e-6)
-    assert second.box.tolist() == pytest.approx([0.5, 0, 10.5, 10], abs=1e-6)
-    assert first.size == second.size == 2
-    # Log-odds of 0.9 and 0.1 cancel out; the one that is missing counts -4.
-    assert first.confidence == pytest.approx(1 / (1 + np.exp(4 / 3)))
-    assert group_windows(np.empty((0, 4)), np.empty(0)) == []
+    sizes, scores = np.array([1, 3, 4, 1]), np.array([0.8, 0.1, 0.6, 0.9])
+    first, second = group_windows(windows, sizes, scores, least=0)
+    assert (first.score, second.score) == (0.9, 0.8)
+    assert first.best.tolist() == [98, 0, 118, 20]
+    # Weights: log-odds up to 4, below 0 none, times how many windows each stands for.
+    assert first.box.tolist() == pytest.approx([98, 0, 118, 20], abs=1e-6)
+    off = 2 * 4 * np.log(0.6 / 0.4) / (np.log(0.8 / 0.2) + 4 * np.log(0.6 / 0.4))
+    assert second.box.tolist() == pytest.approx([off, 0, 10 + off, 10], abs=1e-6)
+    assert len(group_windows(windows, sizes, scores, least=0.85)) == 1
+    assert group_windows(windows[:0], sizes[:0], scores[:0], least=0) == []
 
 
-def test_many_sure_windows_make_a_sure_face_and_a_part_of_it_is_none() -> None:
-    windows = np.array([[0, 0, 100, 100]] * 6 + [[20, 30, 50, 60]] * 6, float)
-    [face] = group_windows(windows, np.array([0.95] * 6 + [0.9] * 6))
-    assert face.confidence == pytest.approx(0.95)
-    assert face.box.tolist() == pytest.approx([0, 0, 100, 100])
+def test_a_part_of_a_surer_face_is_none() -> None:
+    boxes = np.array([[20, 30, 50, 60], [0, 0, 100, 100], [200, 0, 260, 60]], float)
+    assert outer_boxes(boxes, np.array([0.9, 0.95, 0.2])) == [1, 2]
+    assert outer_boxes(boxes, np.array([0.96, 0.95, 0.2])) == [0, 2]
+    assert outer_boxes(np.empty((0, 4)), np.empty(0)) == []
 
 
 def test_a_tilted_face_is_found_where_it_is_by_the_accurate_profile() -> None:
@@ -89,6 +131,16 @@ def test_a_tilted_face_is_found_where_it_is_by_the_accurate_profile() -> None:
     tilted = cv2.warpAffine(upright, turn, (512, 512), borderMode=cv2.BORDER_REPLICATE)
     [found] = DETECTORS["accurate"].detect(np.asarray(tilted, np.uint8))
     assert overlap(found.box, ASTRONAUT_FACE) > 0.5
+
+
+def test_the_same_picture_gives_the_same_faces_however_many_threads_search_it() -> None:
+    group, before = picture("group.jpg", color=False), cv2.getNumThreads()
+    found = []
+    for threads in (1, 2, 5):
+        cv2.setNumThreads(threads)
+        found += [[detector.detect(group) for detector in DETECTORS.values()]] * 2
+    cv2.setNumThreads(before)
+    assert all(each == found[0] for each in found)
 
 
 def test_a_crowd_is_searched_in_bounded_time() -> None:

@@ -132,4 +132,4 @@ def test_an_interrupted_view_is_begun_anew_and_ends_the_same(
 def test_what_views_cost_is_said(teachers: list[Path], tmp_path: Path) -> None:
     views = views_of(teachers, tmp_path, 3)
     views.load(0, bar())
-    assert "2 of 3 views of 70 faces are to be made, 0.0 GB and about 0 minutes" in views.cost()
+    assert "2 of 3 views of 70 faces are to be made, 0.0 GB" in views.cost()

@@ -5,10 +5,11 @@
 A cascade is a row of stages, each of which rejects what it takes for no face. Only its first stages
 are used, and every window that passes them counts, with or without neighbours: so few faces are
 lost and the search is short. What is invented, a small network rejects, better than the stages left
-out. A true face is seen by many windows, and the network's opinions of the best ones are added up.
+out. Alike windows are merged before it looks; if it is in doubt, it looks at the best window again.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -19,7 +20,14 @@ from numpy.typing import NDArray
 
 from worker.analysis.classification import Classifier
 from worker.analysis.cropping import Picture, crop_face
-from worker.analysis.grouping import Windows, group_windows
+from worker.analysis.grouping import (
+    Group,
+    Windows,
+    group_windows,
+    log_odds,
+    merge_windows,
+    outer_boxes,
+)
 from worker.errors import UsageError
 from worker.files import weights_path
 from worker.record import Box
@@ -31,13 +39,14 @@ CASCADES = Path(cv2.__file__).parent / "data"
 FACE_WEIGHTS = weights_path("face_net")
 WINDOW = 24  # pixels: the largest window of a cascade; a smaller face cannot be seen
 OCTAVE = 2  # a shrunk copy of the picture is searched for faces of up to so many windows
-MOST_WINDOWS = 4000  # scored in one picture: bounds the time that a picture of a crowd can take
+MOST_WINDOWS = 4000  # of one picture: bounds the time that a picture of a crowd can take
 # Pixels of the longer side that is searched: bounds time, and OpenCV 4.14 crashes when one cascade
 # has to search a very wide picture (107x65408) after others.
 LONGEST = 4096
-# Between these probabilities a window is looked at once more, in the mirror: that halves the faces
-# that are invented at the same recall.
-DOUBTFUL = 0.1, 0.99
+# Between these probabilities what may be a face is looked at again, in LOOKS sizes and in the
+# mirror: that halves the faces that are invented at the same recall. Below, it is none.
+DOUBTFUL = 0.1, 0.999
+LOOKS = 1.0, 1.12, 0.9  # times the side of the window
 LARGER = 1.05  # a face, as FER+ crops it, than the mean window of it (`benchmarks/box_scale.py`)
 
 
@@ -54,13 +63,16 @@ class View:
     coarser: float = 1
 
 
-FRONT = View("haarcascade_frontalface_alt2.xml", stages=10)
+FRONT, OTHER_FRONT = "haarcascade_frontalface_alt2.xml", "haarcascade_frontalface_alt.xml"
+PROFILE = "haarcascade_profileface.xml"
+TWO_FRONTS = (View(FRONT, stages=9), View(OTHER_FRONT, stages=10, coarser=2))
 EVERY_SIDE = (
-    View("haarcascade_frontalface_alt2.xml", stages=9),
-    View("haarcascade_profileface.xml", stages=13, coarser=1.5),
-    View("haarcascade_profileface.xml", stages=13, coarser=1.5, mirrored=True),
-    View("haarcascade_frontalface_alt2.xml", stages=12, coarser=1.5, degrees=25),
-    View("haarcascade_frontalface_alt2.xml", stages=12, coarser=1.5, degrees=-25),
+    View(FRONT, stages=8),
+    View(OTHER_FRONT, stages=10, coarser=1.5),
+    View(PROFILE, stages=12, coarser=1.5),
+    View(PROFILE, stages=12, coarser=1.5, mirrored=True),
+    View(FRONT, stages=12, coarser=1.5, degrees=25),
+    View(FRONT, stages=12, coarser=1.5, degrees=-25),
 )
 
 
@@ -69,10 +81,9 @@ class SearchSettings:
     """How to search.
 
     ``min_face``: pixels of the picture; ``min_face_share``: of its longer side; the larger one
-    counts. ``scale_step``: from one search size to the next, above 1. ``min_neighbors``: windows
-    that make a face. ``min_confidence``: 0..1, of the second stage, from the best ``evidence``
-    windows of a face and its ``prior``, the log-odds before they are looked at: who searches more
-    finds more that is none.
+    counts. ``scale_step``: from one search size to the next, above 1. ``min_neighbors``: alike
+    windows that are looked at. ``min_confidence``: 0..1, of the second stage, from what it sees and
+    the ``prior``, the log-odds before it looks: who searches more finds more that is none.
     """
 
     views: tuple[View, ...]
@@ -82,7 +93,6 @@ class SearchSettings:
     min_neighbors: int
     min_confidence: float
     prior: float
-    evidence: int = 3
 
     def smallest_face(self, longer_side: int) -> float:
         """Side in pixels of the smallest face that is searched in a picture of that size."""
@@ -90,9 +100,9 @@ class SearchSettings:
 
 
 PROFILES = {
-    "fast": SearchSettings((replace(FRONT, stages=11),), 48, 0.05, 1.3, 1, 0.64, prior=0.5),
-    "default": SearchSettings((FRONT,), 36, 0.03, 1.2, 1, 0.29, prior=-1.0),
-    "accurate": SearchSettings(EVERY_SIDE, 24, 0.02, 1.25, 1, 0.2, prior=-2.1, evidence=5),
+    "fast": SearchSettings((View(FRONT, stages=11),), 48, 0.05, 1.3, 1, 0.6, prior=-0.2),
+    "default": SearchSettings(TWO_FRONTS, 36, 0.03, 1.26, 2, 0.63, prior=-1.0),
+    "accurate": SearchSettings(EVERY_SIDE, 24, 0.02, 1.25, 2, 0.36, prior=-1.6),
 }
 
 
@@ -128,20 +138,17 @@ class FaceDetector:
         ``smallest``: side of the smallest face in this picture's pixels, if it is a shrunk copy;
         else what the settings say.
         """
-        windows = self.windows(gray, smallest)
+        windows, sizes = merge_windows(self.windows(gray, smallest), self.settings.min_neighbors)
+        groups = group_windows(windows, sizes, self.score(gray, windows), DOUBTFUL[0])
+        confidences = self._confidences(gray, groups)
+        boxes = np.array([group.box for group in groups]).reshape(-1, 4)
         height, width = gray.shape
-        settings = self.settings
-        groups = group_windows(
-            windows,
-            self.score(gray, windows),
-            settings.evidence,
-            settings.prior,
-            settings.min_confidence,
-        )
         detections = [
-            Detection(_inside(_whole_face(group.box), width, height), group.confidence)
-            for group in groups
-            if group.confidence >= settings.min_confidence and group.size >= settings.min_neighbors
+            Detection(
+                _inside(_scaled(boxes[number], LARGER), width, height), float(confidences[number])
+            )
+            for number in outer_boxes(boxes, confidences)
+            if confidences[number] >= self.settings.min_confidence
         ]
         return sorted(detections, key=lambda detection: (detection.box.x1, detection.box.y1))
 
@@ -182,23 +189,33 @@ class FaceDetector:
             minNeighbors=0,
             maxSize=(largest, largest),
         )
-        boxes = np.array(hits, float).reshape(-1, 4)
+        boxes = np.array(sorted(hits, key=_reading_order), float).reshape(-1, 4)
         half = boxes[:, 2:] / 2
         centers = (boxes[:, :2] + half) @ back[:, :2].T + back[:, 2]
         return np.hstack([centers - half, centers + half])
 
     def score(self, gray: Picture, windows: Windows) -> NDArray[np.float32]:
-        """The probability ``(n,)`` that each window of the picture holds a face; if that is
-        doubtful, the mean of the window's and its mirror image's."""
+        """The probability ``(n,)`` that each window of the picture holds a face."""
+        return self._scorer.classify([self._crop(gray, window) for window in windows])[:, 0]
+
+    def _confidences(self, gray: Picture, groups: list[Group]) -> NDArray[np.float64]:
+        """How sure each group, ``(n,)``, is a face: from one look if that leaves no doubt, else
+        from the mean log-odds of several."""
+        odds = log_odds(np.array([group.score for group in groups]))
+        doubtful = [number for number, group in enumerate(groups) if group.score <= DOUBTFUL[1]]
+        seen = [
+            self._crop(gray, _scaled(groups[number].best, look))[:, ::turn]
+            for number in doubtful
+            for look in LOOKS
+            for turn in (1, -1)
+        ]
+        scores = self._scorer.classify(seen)[:, 0].reshape(-1, 2 * len(LOOKS))
+        odds[doubtful] = log_odds(scores).mean(axis=1)
+        return np.asarray(1 / (1 + np.exp(-self.settings.prior - odds)))
+
+    def _crop(self, gray: Picture, window: NDArray[np.float64]) -> Picture:
         height, width = gray.shape
-        side = self._scorer.input_size
-        crops = [crop_face(gray, _inside(window, width, height), side) for window in windows]
-        scores = self._scorer.classify(crops)[:, 0]
-        low, high = DOUBTFUL
-        doubtful = np.flatnonzero((low < scores) & (scores < high))
-        mirrored = self._scorer.classify([crops[i][:, ::-1] for i in doubtful])[:, 0]
-        scores[doubtful] = (scores[doubtful] + mirrored) / 2
-        return scores
+        return crop_face(gray, _inside(window, width, height), self._scorer.input_size)
 
 
 def load_cascade(name: str, stages: int) -> cv2.CascadeClassifier:
@@ -237,10 +254,16 @@ def _turn(picture: Picture, view: View) -> tuple[Picture, NDArray[np.float64]]:
     return turned, cv2.invertAffineTransform(there)  # type: ignore[return-value]
 
 
-def _whole_face(box: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The box of the face whose mean window is ``box``."""
-    more = (LARGER - 1) / 2 * (box[2:] - box[:2])
+def _scaled(box: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
+    """The box with the same centre and sides so many times as long."""
+    more = (factor - 1) / 2 * (box[2:] - box[:2])
     return np.concatenate([box[:2] - more, box[2:] + more])
+
+
+def _reading_order(hit: Sequence[int]) -> tuple[int, int, int]:
+    """OpenCV's threads find windows in any order; which are merged hangs on it."""
+    x, y, side, _ = hit
+    return side, y, x
 
 
 def _inside(box: NDArray[np.float64], width: int, height: int) -> Box:

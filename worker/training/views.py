@@ -7,7 +7,6 @@ shown again.
 
 import hashlib
 import io
-import time
 
 import torch
 from rich.progress import Progress
@@ -24,7 +23,6 @@ from worker.training.options import TrainOptions
 
 SHARE = 0.7  # of what is learned is the teachers' opinion; the votes have the rest
 BATCH = 256  # of faces that are only looked at
-TRIED = 64  # faces whose time tells what all will take
 
 
 class Views:
@@ -58,17 +56,11 @@ class Views:
         self._paths = [self._folder / f"{number:03}.pt" for number in range(options.views)]
 
     def cost(self) -> str:
-        """What the stored views that are missing will take, for a person: gigabytes, minutes."""
+        """What the stored views that are missing will take, for a person."""
         missing = sum(not path.exists() for path in self._paths)
-        size = missing * (self._crops.nbytes + self._votes.nbytes)
-        started = time.perf_counter()
-        self._look(self._crops[:TRIED], self._votes[:TRIED])
-        faces = len(self._crops)
-        seconds = (time.perf_counter() - started) / min(TRIED, faces) * faces * missing
-        return (
-            f"{self._folder}: {missing} of {len(self._paths)} views of {faces:,} faces are to be "
-            f"made, {size / 1e9:.1f} GB and about {seconds / 60:.0f} minutes in all"
-        )
+        size = missing * (self._crops.nbytes + self._votes.nbytes) / 1e9
+        made = f"{missing} of {len(self._paths)} views of {len(self._crops):,} faces"
+        return f"{self._folder}: {made} are to be made, {size:.1f} GB"
 
     def load(self, epoch: int, bar: Progress) -> tuple[Tensor, Tensor]:
         """The view of an epoch, counted from 0: faces uint8 ``(n, side, side)`` and what is to be
