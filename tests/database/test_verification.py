@@ -30,6 +30,18 @@ def test_a_sound_file_is_said_to_be_sound(path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("cut", "said"),
+    [(2, "no, but the last line had no end: mended"), (5, "yes; ")],
+)
+def test_an_end_that_is_cut_is_mended_and_said(path: Path, cut: int, said: str) -> None:
+    store(path, "t1", "t2")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])
+    assert verify(path).lines()[1].startswith(f"torn tail: {said}")
+    assert "torn tail: no" in verify(path).lines()
+
+
 def test_a_task_that_was_recorded_twice_is_found(path: Path) -> None:
     insert_stock(path, record("t1"), record("t2"), record("t1"))
     found = verify(path)

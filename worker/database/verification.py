@@ -36,7 +36,8 @@ class Verification:
 
     def lines(self) -> list[str]:
         """What was found, for a person."""
-        torn = "no" if self.torn_bytes is None else f"yes; {self.torn_bytes} bytes moved to .torn"
+        known = {None: "no", 0: "no, but the last line had no end: mended"}
+        torn = known.get(self.torn_bytes, f"yes; {self.torn_bytes} bytes moved to .torn")
         return [
             f"documents: {self.documents} in {self.files} file{'s' * (self.files > 1)}",
             f"torn tail: {torn}",
