@@ -100,7 +100,7 @@ class SearchSettings:
 
 
 PROFILES = {
-    "fast": SearchSettings((View(FRONT, stages=11),), 48, 0.05, 1.3, 1, 0.6, prior=-0.2),
+    "fast": SearchSettings((View(FRONT, stages=11),), 48, 0.05, 1.3, 1, 0.7, prior=-0.2),
     "default": SearchSettings(TWO_FRONTS, 36, 0.03, 1.26, 2, 0.63, prior=-1.0),
     "accurate": SearchSettings(EVERY_SIDE, 24, 0.02, 1.25, 2, 0.36, prior=-1.6),
 }
