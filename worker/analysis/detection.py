@@ -3,9 +3,9 @@
     picture -> shrunk -> OpenCV's Haar cascades -> windows -> face_net -> groups -> one box a face
 
 A cascade is a row of stages, each of which rejects what it takes for no face. Only its first stages
-are used, and every window that passes them counts, with or without neighbours: so few faces are
-lost and the search is short. What is invented, a small network rejects, better than the stages left
-out. Alike windows are merged before it looks; if it is in doubt, it looks at the best window again.
+are used: so few faces are lost and the search is short. Alike windows are merged, and if there are
+enough of them, a small network decides, better than the stages left out; if it is in doubt, it
+looks at the best window again.
 """
 
 from collections.abc import Sequence
@@ -82,8 +82,9 @@ class SearchSettings:
 
     ``min_face``: pixels of the picture; ``min_face_share``: of its longer side; the larger one
     counts. ``scale_step``: from one search size to the next, above 1. ``min_neighbors``: alike
-    windows that are looked at. ``min_confidence``: 0..1, of the second stage, from what it sees and
-    the ``prior``, the log-odds before it looks: who searches more finds more that is none.
+    windows without which nothing is looked at. ``min_confidence``: 0..1, of the second stage, from
+    what it sees and the ``prior``, the log-odds before it looks: who searches more finds more that
+    is none.
     """
 
     views: tuple[View, ...]
