@@ -8,6 +8,7 @@ import pytest
 from tests.daemon.played import PlayedAnalysts, configure, image, records, tasks
 from tests.daemon.test_scheduler import ImpatientAlarm
 from tests.scripted_server import Reply, ScriptedServer
+from worker.config import Config
 from worker.daemon.scheduler import run, run_once
 from worker.errors import DiskRefuses
 
@@ -53,6 +54,31 @@ def test_it_is_waited_for_and_said(
     told = [r.getMessage() for r in caplog.records if r.getMessage().startswith("starting: ")]
     assert len(told) == 1
     assert "next try in" in told[0]
+
+
+def test_a_hangup_meanwhile_is_heard_when_there_is_room(
+    server: ScriptedServer, tmp_path: Path, full: Callable[[], None]
+) -> None:
+    server.script("/image", image("t1"), Reply(204))
+    config = configure(tmp_path, server.url)
+    read: list[int] = []
+
+    class Hanging(ImpatientAlarm):
+        def wait(self, seconds: float) -> None:
+            super().wait(seconds)
+            if len(self.waits) == 1:
+                self.reload()
+            elif len(self.waits) == 3:
+                full()
+
+    def read_again() -> Config:
+        read.append(len(alarm.waits))
+        return config
+
+    alarm = Hanging(4)
+    run(config, alarm, PlayedAnalysts(), read_again)
+    assert read == [3]
+    assert tasks(tmp_path) == ["t1"]
 
 
 def test_it_is_waited_for_no_longer_than_until_a_stop(

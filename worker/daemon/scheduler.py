@@ -219,15 +219,17 @@ def _open_database(config: Config) -> Database:
 
 def _open_when_there_is_room(config: Config, alarm: Alarm) -> Database | None:
     """Wait while the disk is full; None: the alarm asked to stop first."""
-    backoff = Backoff("starting", config.worker.max_backoff)
+    backoff, asked = Backoff("starting", config.worker.max_backoff), False
     while not alarm.stop_requested:
         try:
             database = _open_database(config)
         except DiskRefuses as error:
             notify("READY=1")  # it may take long, and a start has a time limit
             alarm.wait(backoff.fault(error))
-            alarm.reload_requested = False
+            # It would end each wait that follows; what it asks for is done when there is room.
+            asked, alarm.reload_requested = asked or alarm.reload_requested, False
         else:
             backoff.works()
+            alarm.reload_requested = asked or alarm.reload_requested
             return database
     return None
