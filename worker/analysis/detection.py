@@ -1,6 +1,6 @@
 """Where the faces are in a gray picture: Viola-Jones proposes, a small network decides.
 
-    picture -> shrunk -> OpenCV's Haar cascades -> windows -> face_net -> groups -> one box a face
+    picture -> shrunk -> OpenCV's Haar cascades -> windows -> merged -> face_net -> groups -> boxes
 
 A cascade is a row of stages, each of which rejects what it takes for no face. Only its first stages
 are used: so few faces are lost and the search is short. Alike windows are merged, and if there are
@@ -82,9 +82,9 @@ class SearchSettings:
 
     ``min_face``: pixels of the picture; ``min_face_share``: of its longer side; the larger one
     counts. ``scale_step``: from one search size to the next, above 1. ``min_neighbors``: alike
-    windows without which nothing is looked at. ``min_confidence``: 0..1, of the second stage, from
-    what it sees and the ``prior``, the log-odds before it looks: who searches more finds more that
-    is none.
+    windows that it takes before the second stage looks. ``min_confidence``: 0..1, of the second
+    stage, from what it sees and the ``prior``, the log-odds before it looks: who searches more
+    finds more that is none.
     """
 
     views: tuple[View, ...]
