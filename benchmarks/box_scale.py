@@ -15,8 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from worker.analysis.classification import Classifier
-from worker.analysis.detection import FACE_WEIGHTS, PROFILES, FaceDetector
+from worker.analysis.detection import PROFILES, FaceDetector
+from worker.analysis.face_net import FACE_WEIGHTS, FaceNet
 from worker.training.dataset import load_split, majority_labels
 
 SIDE, MARGIN = 120, 60  # pixels: of the enlarged crop, and of what is put around it
@@ -26,7 +26,7 @@ def measure(data: Path, split: str, most: int, profile: str) -> dict[str, str | 
     """Medians over the faces in which just one box is found near the middle."""
     faces = load_split(data, split)
     crops = faces.crops[majority_labels(faces.votes) >= 0][:most]
-    detector = FaceDetector(PROFILES[profile], Classifier(FACE_WEIGHTS))
+    detector = FaceDetector(PROFILES[profile], FaceNet(FACE_WEIGHTS))
     found = []
     for crop in crops:
         enlarged = cv2.resize(crop, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)

@@ -21,10 +21,10 @@ import cv2
 import numpy as np
 import torch
 
-from worker.analysis.classification import Classifier
 from worker.analysis.cropping import Picture
 from worker.analysis.decoding import decode
-from worker.analysis.detection import CASCADES, FACE_WEIGHTS, PROFILES, FaceDetector
+from worker.analysis.detection import CASCADES, PROFILES, FaceDetector
+from worker.analysis.face_net import FACE_WEIGHTS, FaceNet
 from worker.analysis.pipeline import Pipeline
 from worker.config import PROJECT, Config
 from worker.demo_server.sample_images import sample_images
@@ -122,8 +122,8 @@ def compare_whole(rounds: int) -> list[dict[str, Any]]:
 def compare_detection(pictures: Sequence[Picture], rounds: int) -> list[dict[str, Any]]:
     """Detection alone, all pictures together: each profile against the plain default cascade."""
     cascade = cv2.CascadeClassifier(str(CASCADES / "haarcascade_frontalface_default.xml"))
-    scorer = Classifier(FACE_WEIGHTS)
-    detectors = [FaceDetector(settings, scorer) for settings in PROFILES.values()]
+    face_net = FaceNet(FACE_WEIGHTS)
+    detectors = [FaceDetector(settings, face_net) for settings in PROFILES.values()]
     ways: list[Callable[[], object]] = [lambda: [cascade.detectMultiScale(p) for p in pictures]]
     ways += [
         (lambda detector=detector: [detector.detect(p) for p in pictures])  # type: ignore[misc]

@@ -9,19 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.photographs import ASTRONAUT_FACE, HOPPER_FACE, overlap, picture
-from worker.analysis.classification import Classifier
-from worker.analysis.detection import (
-    FACE_WEIGHTS,
-    MOST_WINDOWS,
-    PROFILES,
-    FaceDetector,
-    search_settings,
-)
-from worker.analysis.grouping import group_windows, merge_windows, outer_boxes
+from worker.analysis.cropping import crop_face
+from worker.analysis.detection import MOST_WINDOWS, PROFILES, FaceDetector, search_settings
+from worker.analysis.face_net import FACE_WEIGHTS, FaceNet
+from worker.analysis.grouping import group_windows, merge_windows, outer_boxes, overlaps
 from worker.config import DetectionConfig
+from worker.record import Box
 
-SCORER = Classifier(FACE_WEIGHTS)
-DETECTORS = {name: FaceDetector(profile, SCORER) for name, profile in PROFILES.items()}
+FACE_NET = FaceNet(FACE_WEIGHTS)
+DETECTORS = {name: FaceDetector(profile, FACE_NET) for name, profile in PROFILES.items()}
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -41,25 +37,29 @@ def test_no_face_is_found_where_there_is_none(profile: str) -> None:
 def test_the_second_stage_rejects_what_the_cascades_let_through() -> None:
     coffee = picture("coffee.jpg", color=False)
     let_through = replace(PROFILES["accurate"], min_confidence=0, prior=20)
-    detector = FaceDetector(let_through, SCORER)
-    windows, _ = merge_windows(detector.windows(coffee), let_through.min_neighbors)
+    detector = FaceDetector(let_through, FACE_NET)
+    windows = merge_windows(detector.windows(coffee), let_through.min_neighbors)
     assert len(windows) > 10
     assert all(found.confidence < 0.5 for found in DETECTORS["accurate"].detect(coffee))
-    scores = detector.score(coffee, windows)
+    scores, _ = FACE_NET.look(coffee, windows)
     assert np.median(scores) < 0.01
 
 
 class Lopsided:
-    """A scorer that takes a window for a face the more, the brighter its left half is."""
+    """Takes a window for a face the more, the brighter its left half is, and the face to be as
+    far to the right as ``away`` says."""
 
-    input_size = 8
+    def __init__(self, away: float = 0) -> None:
+        self.looks, self.away = 0, away
 
-    def __init__(self) -> None:
-        self.looks = 0
-
-    def classify(self, crops: list[np.ndarray]) -> np.ndarray:
-        self.looks += len(crops)
-        return np.array([[crop[:, :4].mean() / 255, 0] for crop in crops]).reshape(-1, 2)
+    def look(
+        self, gray: np.ndarray, windows: np.ndarray, mirrored: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        self.looks += len(windows)
+        halves = slice(4, 8) if mirrored else slice(4)
+        crops = [crop_face(gray, Box(*window.round().astype(int)), 8) for window in windows]
+        scores = [crop[:, halves].mean() / 255 for crop in crops]
+        return np.array(scores), windows + np.array([self.away, 0] * 2)
 
 
 @pytest.mark.parametrize(
@@ -71,51 +71,55 @@ def test_what_is_in_doubt_is_looked_at_again_in_the_mirror_too(
 ) -> None:
     gray = np.full((24, 24), left, np.uint8)
     gray[:, 12:] = right
-    scorer = Lopsided()
+    face_net = Lopsided()
     sees_one = replace(PROFILES["fast"], prior=0, min_confidence=0)
-    detector = FaceDetector(sees_one, scorer)  # type: ignore[arg-type]
+    detector = FaceDetector(sees_one, face_net)  # type: ignore[arg-type]
     detector.windows = lambda *_: np.array([[0.0, 0, 24, 24]])  # type: ignore[method-assign]
     found = detector.detect(gray)
     assert [each.confidence for each in found] == (
         [pytest.approx(confidence, abs=1e-2)] if confidence else []
     )
-    assert scorer.looks == looks
+    assert face_net.looks == looks
+
+
+def test_the_box_is_where_the_face_is_said_to_be() -> None:
+    gray = np.full((24, 64), 128, np.uint8)
+    sees_one = replace(PROFILES["fast"], prior=0, min_confidence=0)
+    detector = FaceDetector(sees_one, Lopsided(away=10))  # type: ignore[arg-type]
+    detector.windows = lambda *_: np.array([[0.0, 0, 20, 20]])  # type: ignore[method-assign]
+    [found] = detector.detect(gray)
+    # At first 10 pixels off; then it is looked for there again, and is the mean of both.
+    assert (found.box.x1 + found.box.x2) / 2 == pytest.approx(25, abs=0.5)
 
 
 def test_alike_windows_become_their_mean_and_others_stay() -> None:
     windows = np.array([[0, 0, 10, 10], [50, 0, 60, 10], [2, 0, 12, 10], [0, 0, 40, 40]], float)
-    merged, sizes = merge_windows(windows, 1)
-    assert merged.tolist() == [[1, 0, 11, 10], [50, 0, 60, 10], [0, 0, 40, 40]]
-    assert sizes.tolist() == [2, 1, 1]
-    alone, counts = merge_windows(windows, 2)
-    assert alone.tolist() == [[1, 0, 11, 10]]
-    assert counts.tolist() == [2]
-    nothing, none = merge_windows(np.empty((0, 4)), 1)
-    assert nothing.shape == (0, 4) and none.shape == (0,)
+    assert merge_windows(windows, 1).tolist() == [[1, 0, 11, 10], [50, 0, 60, 10], [0, 0, 40, 40]]
+    assert merge_windows(windows, 2).tolist() == [[1, 0, 11, 10]]
+    assert merge_windows(np.empty((0, 4)), 1).shape == (0, 4)
 
 
 @given(st.integers(1, 60), st.integers(0, 1000))
-def test_each_window_is_counted_once(count: int, seed: int) -> None:
+def test_each_window_is_like_a_merged_one(count: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     corners = random.uniform(0, 60, (count, 2))
     windows = np.hstack([corners, corners + random.uniform(20, 60, (count, 1))])
-    merged, sizes = merge_windows(windows, 1)
-    assert sizes.sum() == count
-    assert np.average(merged, axis=0, weights=sizes) == pytest.approx(windows.mean(axis=0))
+    merged = merge_windows(windows, 1)
+    assert 1 <= len(merged) <= count
+    for window in windows:
+        assert overlaps(window, merged).max() > 0.15
 
 
 def test_windows_that_overlap_are_one_face_where_the_surest_ones_are() -> None:
     windows = np.array([[0, 0, 10, 10], [100, 0, 120, 20], [2, 0, 12, 10], [98, 0, 118, 20]], float)
-    sizes, scores = np.array([1, 3, 4, 1]), np.array([0.8, 0.1, 0.6, 0.9])
-    first, second = group_windows(windows, sizes, scores, least=0)
-    assert (first.score, second.score) == (0.9, 0.8)
-    assert first.best.tolist() == [98, 0, 118, 20]
-    # Weights: log-odds up to 4, below 0 none, times how many windows each stands for.
-    assert first.box.tolist() == pytest.approx([98, 0, 118, 20], abs=1e-6)
-    off = 2 * 4 * np.log(0.6 / 0.4) / (np.log(0.8 / 0.2) + 4 * np.log(0.6 / 0.4))
-    assert second.box.tolist() == pytest.approx([off, 0, 10 + off, 10], abs=1e-6)
-    assert len(group_windows(windows, sizes, scores, least=0.85)) == 1
-    assert group_windows(windows[:0], sizes[:0], scores[:0], least=0) == []
+    scores = np.array([0.8, 0.1, 0.4, 0.9])
+    (first, second), best = group_windows(windows, scores, least=0)
+    assert best.tolist() == [0.9, 0.8]
+    assert first.tolist() == pytest.approx([98.2, 0, 118.2, 20])
+    assert second.tolist() == pytest.approx([2 / 3, 0, 10 + 2 / 3, 10])
+    assert len(group_windows(windows, scores, least=0.85)[0]) == 1
+    nothing, none = group_windows(windows[:0], scores[:0], least=0)
+    assert nothing.shape == (0, 4) and none.shape == (0,)
 
 
 def test_a_part_of_a_surer_face_is_none() -> None:
@@ -146,7 +150,7 @@ def test_the_same_picture_gives_the_same_faces_however_many_threads_search_it() 
 def test_a_crowd_is_searched_in_bounded_time() -> None:
     face = picture("grace_hopper.jpg", color=False)[100:340:5, 150:390:5]
     crowd = np.tile(np.pad(face, 6, mode="edge"), (14, 15))
-    detector = FaceDetector(PROFILES["accurate"], SCORER)
+    detector = FaceDetector(PROFILES["accurate"], FACE_NET)
     assert len(detector.windows(crowd, smallest=24)) <= MOST_WINDOWS
     assert len(detector.detect(crowd, smallest=24)) > 150
 
@@ -162,7 +166,7 @@ def test_a_larger_smallest_face_leaves_out_the_small_ones() -> None:
     group = picture("group.jpg", color=False)
     share = 150 / max(group.shape)
     for config in (DetectionConfig(min_face=150), DetectionConfig(min_face_share=share)):
-        found = FaceDetector(search_settings(config), SCORER).detect(group)
+        found = FaceDetector(search_settings(config), FACE_NET).detect(group)
         assert 0 < len(found) < 6
         assert all(detection.box.x2 - detection.box.x1 > 100 for detection in found)
 
@@ -173,10 +177,11 @@ def test_a_single_key_overrides_the_profile() -> None:
     assert settings_.scale_step == PROFILES["fast"].scale_step
     face = picture("astronaut.jpg", color=False)
     assert (
-        FaceDetector(search_settings(DetectionConfig(min_confidence=1)), SCORER).detect(face) == []
+        FaceDetector(search_settings(DetectionConfig(min_confidence=1)), FACE_NET).detect(face)
+        == []
     )
     many = search_settings(DetectionConfig(min_neighbors=50, profile="fast"))
-    assert FaceDetector(many, SCORER).detect(face) == []
+    assert FaceDetector(many, FACE_NET).detect(face) == []
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 10_000), (10_000, 1), (19, 19), (20, 20), (33, 32)])

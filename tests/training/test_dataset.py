@@ -18,6 +18,7 @@ from worker.training.dataset import (
     load_splits,
     majority_labels,
 )
+from worker.training.tables import WHOLE
 
 # neutral, happiness, surprise, sadness, anger, disgust, fear, contempt, unknown, not a face
 HAND_WORKED = [
@@ -51,7 +52,7 @@ def test_votes_become_labels_and_targets_as_the_paper_says(
 ) -> None:
     cast = np.array([votes])
     assert majority_labels(cast).tolist() == [label]
-    lesson = lesson_for(EMOTIONS, Faces(np.zeros((1, 48, 48), np.uint8), cast))
+    lesson = lesson_for(EMOTIONS, Faces(np.zeros((1, 48, 48), np.uint8), cast, np.array([WHOLE])))
     shown = usable * REPEATS.get((*EMOTIONS, "none")[label], 1)
     assert len(lesson.crops) == len(lesson.targets) == shown
     assert all(each.tolist() == pytest.approx(target) for each in lesson.targets)
@@ -62,7 +63,7 @@ def test_rare_emotions_are_shown_more_often() -> None:
     votes[0, 0] = votes[1, EMOTIONS.index("disgust")] = 10
     votes[2, :2] = 5
     crops = np.arange(3, dtype=np.uint8).reshape(3, 1, 1).repeat(4, 1).repeat(4, 2)
-    shown = lesson_for(EMOTIONS, Faces(crops, votes))
+    shown = lesson_for(EMOTIONS, Faces(crops, votes, np.tile(WHOLE, (len(crops), 1))))
     assert np.bincount(shown.crops[:, 0, 0]).tolist() == [1, REPEATS["disgust"], 1]
 
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from worker.analysis.detection import FACE_WEIGHTS
+from worker.analysis.face_net import FACE_WEIGHTS
 from worker.config import ClassificationConfig
 from worker.errors import UsageError
 from worker.files import PROJECT

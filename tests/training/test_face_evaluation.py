@@ -9,8 +9,9 @@ import pytest
 from rich.progress import Progress
 
 from tests.photographs import ASTRONAUT_FACE, HOPPER_FACE, SAMPLES
-from worker.analysis.classification import Classifier
 from worker.analysis.detection import PROFILES
+from worker.analysis.face_net import FACE_WEIGHTS, FaceNet
+from worker.analysis.grouping import overlaps
 from worker.cli import main
 from worker.errors import UsageError
 from worker.record import FACE_CLASSES, Box
@@ -72,15 +73,15 @@ def test_the_figures_are_those_of_the_pictures(data: Path, tmp_path: Path) -> No
 
 
 def test_a_curve_goes_from_all_that_was_found_to_nothing(data: Path) -> None:
-    settings, scorer = PROFILES["default"], Classifier(Path("weights/face_net.onnx"))
+    settings, face_net = PROFILES["default"], FaceNet(FACE_WEIGHTS)
     with progress_bar() as progress:
-        measured = evaluate_faces(data, settings, scorer, progress)
+        measured = evaluate_faces(data, settings, face_net, progress)
     assert list(measured.curve) == sorted(measured.curve)
-    recalls = [point.recall for point in measured.curve]
+    recalls = [recall for _, _, recall in measured.curve]
     assert recalls == sorted(recalls, reverse=True)
     assert recalls[0] == pytest.approx(2 / 3)
-    unsure = ~measured.correct & (measured.confidence >= measured.curve[0].confidence)
-    assert measured.curve[0].false_a_picture == pytest.approx(unsure.sum() / 3)
+    unsure = ~measured.correct & (measured.confidence >= measured.curve[0][0])
+    assert measured.curve[0][1] == pytest.approx(unsure.sum() / 3)
     assert measured.correct[measured.confidence > 0.9].sum() == 2
 
 
@@ -127,11 +128,14 @@ def test_mined_windows_teach_face_net(
     mine = ["evaluate", "faces", "--data", str(data), "--mine", str(mined)]
     assert main(mine) == 0
     assert "windows of faces" in capsys.readouterr().out
-    labels = face_labels(load_split(mined, "FER2013Train").votes)
+    windows = load_split(mined, "FER2013Train")
+    labels = face_labels(windows.votes)
     assert set(labels) == {0, 1}
+    for box in windows.boxes[labels == 0].astype(float):
+        assert overlaps(box, np.array([[0.0, 0, 48, 48]])) > 0.45  # .5, and rounded
     options = TrainOptions("face_net", (mined,), weights, epochs=1, batch_size=64, threads=1)
     assert train(options, Progress(disable=True)).classes == FACE_CLASSES
-    assert Classifier(weights).classes == FACE_CLASSES
+    assert FaceNet(weights).classes == FACE_CLASSES
 
     assert main([*mine, "--hard", "1"]) == 0
     assert ", 0 of none" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from rich.progress import Progress, TaskID
 from tests.processes import Call
 from tests.training.toy_faces import NAMES, toy_faces, write_toy_data
 from worker.analysis.classification import Classifier
-from worker.analysis.detection import FACE_WEIGHTS
+from worker.analysis.face_net import FACE_WEIGHTS
 from worker.analysis.weights_file import Facts, read_weights
 from worker.cli import main
 from worker.commands.compare import shipped_weights

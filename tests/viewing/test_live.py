@@ -199,7 +199,7 @@ def test_a_source_that_is_none_is_named(
 
 
 def greenness(shown: Picture) -> int:
-    place = shown[90:140, 170:180].astype(int)
+    place = shown[90:140, 155:185].astype(int)
     return int((place[..., 1] - place[..., 2]).max())
 
 

@@ -26,6 +26,8 @@ class Classifier:
     ``classes`` or ``expected`` names one that the network does not know.
     """
 
+    further: tuple[int, ...] = ()  # how many numbers of a crop each output after the first has
+
     def __init__(
         self,
         weights: Path,
@@ -46,6 +48,7 @@ class Classifier:
         self.expected = None if shares is None else expected
         weighed = class_weights(shares, self.facts.classes, self.facts.class_shares)
         self._weights = np.array(weighed, np.float32)
+        self._widths = [len(self.facts.classes), *self.further]
         self._columns = [self.facts.classes.index(name) for name in self.classes]
         try:
             self._session = _load(content, threads)
@@ -60,31 +63,36 @@ class Classifier:
         Weighed by what is expected; with a subset of the classes, they are then shared among those
         only. Raises ImageLost when the network cannot be asked, for want of memory.
         """
-        starts = range(0, len(crops), BATCH)
-        batches = [np.empty((0, len(self.facts.classes)), np.float32)]
-        try:
-            batches += [self._ask(np.stack(list(crops[at : at + BATCH]))) for at in starts]
-        except Exception as error:
-            why = f"its faces cannot be classified: {error}"
-            raise ImageLost("analysis_failed", why) from error
-        weighed = np.concatenate(batches) * self._weights
+        weighed = self.ask(crops)[0] * self._weights
         chosen = weighed[:, self._columns] + np.finfo(np.float32).tiny
         return np.asarray(chosen / chosen.sum(axis=1, keepdims=True), np.float32)
 
-    def _ask(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        [probabilities] = self._session.run(None, {self._session.get_inputs()[0].name: crops})
-        return np.asarray(probabilities, np.float32)
+    def ask(self, crops: Sequence[Picture] | NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """What the network itself gives of crops, as `classify` takes them: the probabilities
+        ``(n, its classes)``, and of face_net the boxes ``(n, 3)``. Raises as `classify`."""
+        batches = [[np.empty((0, width), np.float32) for width in self._widths]]
+        try:
+            for at in range(0, len(crops), BATCH):
+                feed = {self._session.get_inputs()[0].name: np.stack(list(crops[at : at + BATCH]))}
+                batches.append(self._session.run(None, feed))
+        except Exception as error:
+            why = f"its faces cannot be classified: {error}"
+            raise ImageLost("analysis_failed", why) from error
+        return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
 
     def _try_out(self) -> None:
         """Raise ValueError when it does not take crops and give probabilities."""
-        side, classes = self.input_size, len(self.facts.classes)
-        [taken], [given] = self._session.get_inputs(), self._session.get_outputs()
+        side, widths = self.input_size, self._widths
+        [taken], given = self._session.get_inputs(), self._session.get_outputs()
         if (taken.type, taken.shape[1:]) != ("tensor(uint8)", [side, side]):
             raise ValueError(f"it takes {taken.type} {taken.shape}, not crops of {side} pixels")
-        if (given.type, given.shape[1:]) != ("tensor(float)", [classes]):
-            raise ValueError(f"it gives {given.type} {given.shape}, not one number a class")
+        if [(out.type, out.shape[1:]) for out in given] != [("tensor(float)", [n]) for n in widths]:
+            gives = ", ".join(f"{out.type} {out.shape}" for out in given)
+            raise ValueError(
+                f"it gives {gives}, not {' and '.join(map(str, widths))} numbers a crop"
+            )
         ramp = np.arange(side * side, dtype=np.uint8).reshape(1, side, side)
-        probabilities = self._ask(ramp)
+        probabilities = self.ask(ramp)[0]
         if not (probabilities >= 0).all() or abs(probabilities.sum() - 1) > 1e-3:
             raise ValueError(f"it gives no probabilities but {probabilities.tolist()}")
 

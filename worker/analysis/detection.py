@@ -4,11 +4,10 @@
 
 A cascade is a row of stages, each of which rejects what it takes for no face. Only its first stages
 are used: so few faces are lost and the search is short. Alike windows are merged, and if there are
-enough of them, a small network decides, better than the stages left out; if it is in doubt, it
-looks at the best window again.
+enough of them, a small network decides, better than the stages left out, and says where in the
+window the face is; if it is in doubt, it looks there again.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,48 +17,36 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.analysis.classification import Classifier
-from worker.analysis.cropping import Picture, crop_face
-from worker.analysis.grouping import (
-    Group,
-    Windows,
-    group_windows,
-    log_odds,
-    merge_windows,
-    outer_boxes,
-)
+from worker.analysis.cropping import Picture
+from worker.analysis.face_net import FaceNet
+from worker.analysis.grouping import Windows, group_windows, log_odds, merge_windows, outer_boxes
 from worker.errors import UsageError
-from worker.files import weights_path
 from worker.record import Box
 
 if TYPE_CHECKING:
     from worker.config import DetectionConfig
 
 CASCADES = Path(cv2.__file__).parent / "data"
-FACE_WEIGHTS = weights_path("face_net")
 WINDOW = 24  # pixels: the largest window of a cascade; a smaller face cannot be seen
 OCTAVE = 2  # a shrunk copy of the picture is searched for faces of up to so many windows
 MOST_WINDOWS = 4000  # of one picture: bounds the time that a picture of a crowd can take
 # Pixels of the longer side that is searched: bounds time, and OpenCV 4.14 crashes when one cascade
 # has to search a very wide picture (107x65408) after others.
 LONGEST = 4096
-# Between these probabilities what may be a face is looked at again, in LOOKS sizes and in the
-# mirror: that halves the faces that are invented at the same recall. Below, it is none.
+# Between these probabilities what may be a face is looked at again at its box, in LOOKS sizes and
+# the mirror: that halves the faces that are invented at the same recall. Below, it is none.
 DOUBTFUL = 0.1, 0.999
-LOOKS = 1.0, 1.12, 0.9  # times the side of the window
-LARGER = 1.05  # a face, as FER+ crops it, than the mean window of it (`benchmarks/box_scale.py`)
+LOOKS = 1.0, 0.9, 1.1  # times the side of the box
 
 
 @dataclass(frozen=True)
 class View:
-    """The first stages of one of OpenCV's cascades, and how the picture is turned before them:
-    mirrored, or by degrees against the clock. It searches for faces from ``coarser`` times the
-    smallest one on."""
+    """The first stages of one of OpenCV's cascades, and if the picture is mirrored before them. It
+    searches for faces from ``coarser`` times the smallest one on."""
 
     cascade: str
     stages: int
     mirrored: bool = False
-    degrees: float = 0
     coarser: float = 1
 
 
@@ -71,8 +58,6 @@ EVERY_SIDE = (
     View(OTHER_FRONT, stages=10, coarser=1.5),
     View(PROFILE, stages=12, coarser=1.5),
     View(PROFILE, stages=12, coarser=1.5, mirrored=True),
-    View(FRONT, stages=12, coarser=1.5, degrees=25),
-    View(FRONT, stages=12, coarser=1.5, degrees=-25),
 )
 
 
@@ -102,8 +87,8 @@ class SearchSettings:
 
 PROFILES = {
     "fast": SearchSettings((View(FRONT, stages=11),), 48, 0.05, 1.3, 1, 0.7, prior=-0.2),
-    "default": SearchSettings(TWO_FRONTS, 36, 0.03, 1.26, 2, 0.63, prior=-1.0),
-    "accurate": SearchSettings(EVERY_SIDE, 24, 0.02, 1.25, 2, 0.36, prior=-1.6),
+    "default": SearchSettings(TWO_FRONTS, 36, 0.03, 1.26, 2, 0.72, prior=-1.0),
+    "accurate": SearchSettings(EVERY_SIDE, 24, 0.02, 1.25, 1, 0.4, prior=-1.6),
 }
 
 
@@ -125,9 +110,9 @@ def search_settings(config: "DetectionConfig") -> SearchSettings:
 class FaceDetector:
     """Finds faces. Not safe for two threads at once: a cascade keeps state while it searches."""
 
-    def __init__(self, settings: SearchSettings, scorer: Classifier) -> None:
+    def __init__(self, settings: SearchSettings, face_net: FaceNet) -> None:
         self.settings = settings
-        self._scorer = scorer
+        self._face_net = face_net
         self._cascades = {
             (view.cascade, view.stages): load_cascade(view.cascade, view.stages)
             for view in settings.views
@@ -139,15 +124,13 @@ class FaceDetector:
         ``smallest``: side of the smallest face in this picture's pixels, if it is a shrunk copy;
         else what the settings say.
         """
-        windows, sizes = merge_windows(self.windows(gray, smallest), self.settings.min_neighbors)
-        groups = group_windows(windows, sizes, self.score(gray, windows), DOUBTFUL[0])
-        confidences = self._confidences(gray, groups)
-        boxes = np.array([group.box for group in groups]).reshape(-1, 4)
-        height, width = gray.shape
+        windows = merge_windows(self.windows(gray, smallest), self.settings.min_neighbors)
+        scores, found = self._face_net.look(gray, windows)
+        boxes, scores = group_windows(found, scores, DOUBTFUL[0])
+        boxes, odds = self._look_again(gray, boxes, scores)
+        confidences = 1 / (1 + np.exp(-self.settings.prior - odds))
         detections = [
-            Detection(
-                _inside(_scaled(boxes[number], LARGER), width, height), float(confidences[number])
-            )
+            Detection(_inside(boxes[number], gray), float(confidences[number]))
             for number in outer_boxes(boxes, confidences)
             if confidences[number] >= self.settings.min_confidence
         ]
@@ -173,9 +156,6 @@ class FaceDetector:
                 found.append(own * (np.array([width, height] * 2) / np.array(size * 2)))
                 scale /= OCTAVE
         windows = np.concatenate(found)
-        # What a turned picture has beyond its border is only there to fill the rectangle.
-        centers = (windows[:, :2] + windows[:, 2:]) / 2
-        windows = windows[((centers > 0) & (centers < [width, height])).all(axis=1)]
         step = -(-len(windows) // MOST_WINDOWS) or 1
         return windows[::step]
 
@@ -183,40 +163,32 @@ class FaceDetector:
         """What a view's cascade lets through in one octave of sizes, in pixels of the picture."""
         cascade = self._cascades[view.cascade, view.stages]
         largest = OCTAVE * cascade.getOriginalWindowSize()[0] - 1
-        turned, back = _turn(picture, view)
         hits = cascade.detectMultiScale(
-            turned,
+            cv2.flip(picture, 1) if view.mirrored else picture,
             scaleFactor=self.settings.scale_step,
             minNeighbors=0,
             maxSize=(largest, largest),
         )
-        boxes = np.array(sorted(hits, key=_reading_order), float).reshape(-1, 4)
-        half = boxes[:, 2:] / 2
-        centers = (boxes[:, :2] + half) @ back[:, :2].T + back[:, 2]
-        return np.hstack([centers - half, centers + half])
+        boxes = np.array(hits, float).reshape(-1, 4)
+        # OpenCV's threads find windows in any order; which are merged hangs on it.
+        boxes = boxes[np.lexsort(boxes.T[:3])]
+        boxes[:, 2:] += boxes[:, :2]
+        if view.mirrored:
+            boxes[:, [2, 0]] = picture.shape[1] - boxes[:, [0, 2]]
+        return boxes
 
-    def score(self, gray: Picture, windows: Windows) -> NDArray[np.float32]:
-        """The probability ``(n,)`` that each window of the picture holds a face."""
-        return self._scorer.classify([self._crop(gray, window) for window in windows])[:, 0]
-
-    def _confidences(self, gray: Picture, groups: list[Group]) -> NDArray[np.float64]:
-        """How sure each group, ``(n,)``, is a face: from one look if that leaves no doubt, else
-        from the mean log-odds of several."""
-        odds = log_odds(np.array([group.score for group in groups]))
-        doubtful = [number for number, group in enumerate(groups) if group.score <= DOUBTFUL[1]]
-        seen = [
-            self._crop(gray, _scaled(groups[number].best, look))[:, ::turn]
-            for number in doubtful
-            for look in LOOKS
-            for turn in (1, -1)
-        ]
-        scores = self._scorer.classify(seen)[:, 0].reshape(-1, 2 * len(LOOKS))
-        odds[doubtful] = log_odds(scores).mean(axis=1)
-        return np.asarray(1 / (1 + np.exp(-self.settings.prior - odds)))
-
-    def _crop(self, gray: Picture, window: NDArray[np.float64]) -> Picture:
-        height, width = gray.shape
-        return crop_face(gray, _inside(window, width, height), self._scorer.input_size)
+    def _look_again(
+        self, gray: Picture, boxes: Windows, scores: NDArray[np.float64]
+    ) -> tuple[Windows, NDArray[np.float64]]:
+        """The box of each group, ``(n, 4)``, and the log-odds ``(n,)`` that it is a face: from one
+        look if that leaves no doubt, else from the mean of several at the box."""
+        odds, doubtful = log_odds(scores), scores <= DOUBTFUL[1]
+        windows = np.concatenate([_scaled(boxes[doubtful], look) for look in LOOKS])
+        seen = [self._face_net.look(gray, windows, mirrored) for mirrored in (False, True)]
+        again, found = map(np.concatenate, zip(*seen, strict=True))
+        odds[doubtful] = log_odds(again).reshape(2 * len(LOOKS), -1).mean(axis=0)
+        boxes[doubtful] = (boxes[doubtful] + found.reshape(2 * len(LOOKS), -1, 4).mean(axis=0)) / 2
+        return boxes, odds
 
 
 def load_cascade(name: str, stages: int) -> cv2.CascadeClassifier:
@@ -239,34 +211,12 @@ def load_cascade(name: str, stages: int) -> cv2.CascadeClassifier:
     return cascade
 
 
-def _turn(picture: Picture, view: View) -> tuple[Picture, NDArray[np.float64]]:
-    """The picture as a view sees it, and the matrix ``(2, 3)`` that takes its points back."""
-    height, width = picture.shape
-    if view.mirrored:
-        return cv2.flip(picture, 1), np.array([[-1.0, 0, width], [0, 1, 0]])  # type: ignore[return-value]
-    if not view.degrees:
-        return picture, np.eye(2, 3)
-    there = cv2.getRotationMatrix2D((width / 2, height / 2), view.degrees, 1)
-    size = np.abs(there[:, :2]) @ np.array([width, height])
-    there[:, 2] += (size - [width, height]) / 2
-    turned = cv2.warpAffine(
-        picture, there, size.astype(int).tolist(), borderMode=cv2.BORDER_REPLICATE
-    )
-    return turned, cv2.invertAffineTransform(there)  # type: ignore[return-value]
+def _scaled(boxes: Windows, factor: float) -> Windows:
+    """Boxes ``(n, 4)`` with the same centres and sides so many times as long."""
+    more = (factor - 1) / 2 * (boxes[:, 2:] - boxes[:, :2])
+    return np.hstack([boxes[:, :2] - more, boxes[:, 2:] + more])
 
 
-def _scaled(box: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
-    """The box with the same centre and sides so many times as long."""
-    more = (factor - 1) / 2 * (box[2:] - box[:2])
-    return np.concatenate([box[:2] - more, box[2:] + more])
-
-
-def _reading_order(hit: Sequence[int]) -> tuple[int, int, int]:
-    """OpenCV's threads find windows in any order; which are merged hangs on it."""
-    x, y, side, _ = hit
-    return side, y, x
-
-
-def _inside(box: NDArray[np.float64], width: int, height: int) -> Box:
+def _inside(box: NDArray[np.float64], picture: Picture) -> Box:
     x1, y1, x2, y2 = (round(float(value)) for value in box)
-    return Box(max(0, x1), max(0, y1), min(width, x2), min(height, y2))
+    return Box(max(0, x1), max(0, y1), min(picture.shape[1], x2), min(picture.shape[0], y2))

@@ -1,66 +1,47 @@
 """From many windows to one group a face: alike windows become one, and those of a face a group."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
-ALIKE = 0.5  # intersection over union from which windows show the same thing
+ALIKE = 0.4  # intersection over union from which windows show the same thing
 SAME_FACE = 0.3  # the same, from which they show one face
-INSIDE = 0.5  # share of the smaller of two faces in the other one from which they are one
-SURE = 4.0  # log-odds beyond which a window counts no more for its face's box
+INSIDE = 0.7  # share of the smaller of two faces in the other one from which they are one
 
 Windows = NDArray[np.float64]  # (n, 4): x1, y1, x2, y2
 
 
-@dataclass(frozen=True)
-class Group:
-    """What may be one face. ``box`` (x1, y1, x2, y2) is the mean of its windows; ``best`` is the
-    one with the best ``score``, the probability that it shows a face."""
-
-    box: NDArray[np.float64]
-    best: NDArray[np.float64]
-    score: float
-
-
-def merge_windows(windows: Windows, least: int) -> tuple[Windows, NDArray[np.int64]]:
-    """The mean of each set of ``least`` or more alike windows, ``(m, 4)``, and how many each stands
-    for, ``(m,)``.
-
-    The first window that is left takes those that overlap it. A face is seen by many windows, so
-    to look at one of each set costs a fraction, and what one window alone sees is rarely a face.
-    """
-    left = np.arange(len(windows))
-    sets = []
-    while len(left):
-        alike = overlaps(windows[left[0]], windows[left]) >= ALIKE
-        sets.append(left[alike])
-        left = left[~alike]
-    sets = [members for members in sets if len(members) >= least]
-    means = np.array([windows[members].mean(axis=0) for members in sets]).reshape(-1, 4)
-    return means, np.array([len(members) for members in sets], np.int64)
+def merge_windows(windows: Windows, least: int) -> Windows:
+    """The mean of each set of ``least`` or more alike windows, ``(m, 4)``. A face is seen by many
+    windows, so to look at one of each set costs a fraction."""
+    sets = _sets(windows, np.arange(len(windows)), ALIKE)
+    means = [windows[members].mean(axis=0) for members in sets if len(members) >= least]
+    return np.array(means).reshape(-1, 4)
 
 
 def group_windows(
-    windows: Windows, sizes: NDArray[np.int64], scores: NDArray[np.floating], least: float
-) -> list[Group]:
-    """One group for each set of windows that may show one face, the best first.
+    windows: Windows, scores: NDArray[np.float64], least: float
+) -> tuple[Windows, NDArray[np.float64]]:
+    """One box for each set of windows that may show one face, ``(m, 4)``, and the score of the best
+    of them, ``(m,)``; the best first.
 
-    ``windows``: ``(n, 4)``, each of which stands for ``sizes`` ``(n,)``; ``scores``: ``(n,)``,
-    0..1. The best window that is left takes those that overlap it into its group; no group begins
-    with a window whose score is below ``least``. Log-odds as weights, up to SURE, bring the box
-    closer to the face than the scores do.
+    ``windows``: ``(n, 4)``; ``scores``: ``(n,)``, the probability 0..1 of each that it shows a
+    face. No set begins with one below ``least``. The box is the mean, with the scores as weights.
     """
-    left = np.argsort(-scores, kind="stable")
-    groups = []
-    while len(left) and scores[left[0]] >= least:
-        best = left[0]
-        same = overlaps(windows[best], windows[left]) >= SAME_FACE
-        members, left = left[same], left[~same]
-        weights = log_odds(scores[members]).clip(0, SURE) * sizes[members] + 1e-9
-        box = np.average(windows[members], axis=0, weights=weights)
-        groups.append(Group(box, windows[best], float(scores[best])))
-    return groups
+    sets = _sets(windows, np.argsort(-scores, kind="stable"), SAME_FACE)
+    groups = list(takewhile(lambda own: scores[own[0]] >= least, sets))
+    boxes = [np.average(windows[own], axis=0, weights=scores[own]) for own in groups]
+    return np.array(boxes).reshape(-1, 4), np.array([scores[own[0]] for own in groups], float)
+
+
+def _sets(windows: Windows, order: NDArray[np.int64], shared: float) -> Iterator[NDArray[np.int64]]:
+    """Which windows belong together: the first that is left takes those that overlap it so far."""
+    while len(order):
+        same = overlaps(windows[order[0]], windows[order]) >= shared
+        yield order[same]
+        order = order[~same]
 
 
 def outer_boxes(boxes: Windows, confidences: NDArray[np.floating]) -> list[int]:

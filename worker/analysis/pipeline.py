@@ -13,7 +13,8 @@ import cv2
 from worker.analysis.classification import Classifier
 from worker.analysis.cropping import Picture, crop_face
 from worker.analysis.decoding import REDUCTIONS, View, decode_view, read_size
-from worker.analysis.detection import FACE_WEIGHTS, WINDOW, Detection, FaceDetector, search_settings
+from worker.analysis.detection import WINDOW, Detection, FaceDetector, search_settings
+from worker.analysis.face_net import FACE_WEIGHTS, FaceNet
 from worker.errors import ImageLost
 from worker.record import Analysis, Box, Face
 
@@ -33,8 +34,8 @@ class Pipeline:
         cv2.setNumThreads(threads)
         weights = Path(wanted.weights)
         self.classifier = Classifier(weights, wanted.classes, threads, wanted.expected)
-        scorer = Classifier(FACE_WEIGHTS, threads=threads)
-        self._detector = FaceDetector(search_settings(config.detection), scorer)
+        face_net = FaceNet(FACE_WEIGHTS, threads=threads)
+        self._detector = FaceDetector(search_settings(config.detection), face_net)
         self._max_pixels = config.server.max_image_pixels
 
     def analyze(self, content: bytes) -> Analysis:

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
 def shipped_weights() -> list[Path]:
     """The networks of weights/ that know emotions."""
-    from worker.analysis.detection import FACE_WEIGHTS
+    from worker.analysis.face_net import FACE_WEIGHTS
     from worker.files import WEIGHTS
 
     return sorted(set(WEIGHTS.glob("*.onnx")) - {FACE_WEIGHTS})

@@ -25,10 +25,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_data(faces, "images/ and boxes.csv")
     add = faces.add_argument
     add("--failures", type=Path, metavar="DIR", help="pictures with what was missed or false")
-    words = "instead, write windows of these pictures to train face_net on"
-    add("--mine", type=Path, metavar="DIR", help=words)
-    words = "mine only what face_net is wrong about by so much; default: 0"
-    add("--hard", type=fraction, default=0.0, help=words)
+    add("--mine", type=Path, metavar="DIR", help="instead, write windows to train face_net on")
+    add("--hard", type=fraction, default=0.0, help="mine what face_net is so wrong about; 0: all")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -62,20 +60,20 @@ def measure_faces(options: argparse.Namespace) -> None:
     example: emotion-worker evaluate faces --data DIR --failures failures/
     """
     config = configure(options)
-    from worker.analysis.classification import Classifier
-    from worker.analysis.detection import FACE_WEIGHTS, search_settings
+    from worker.analysis.detection import search_settings
+    from worker.analysis.face_net import FACE_WEIGHTS, FaceNet
     from worker.terminal import progress_bar
     from worker.training.face_evaluation import draw_detection, evaluate_faces, mine_windows
 
-    settings, scorer = search_settings(config.detection), Classifier(FACE_WEIGHTS)
+    settings, face_net = search_settings(config.detection), FaceNet(FACE_WEIGHTS)
     with progress_bar() as progress:
         if options.mine:
             faces, others = mine_windows(
-                options.data, settings, scorer, options.mine, progress, hard=options.hard
+                options.data, settings, face_net, options.mine, progress, hard=options.hard
             )
             print(f"{options.mine}: {faces} windows of faces, {others} of none")
             return
-        measured = evaluate_faces(options.data, settings, scorer, progress, options.failures)
+        measured = evaluate_faces(options.data, settings, face_net, progress, options.failures)
     for name, value in measured.figures.items():
         numbers = value if isinstance(value, list) else [value]
         print(name, *(f"{n:.4g}" if isinstance(n, float) else n for n in numbers), sep="\t")

@@ -18,15 +18,13 @@ from numpy.typing import NDArray
 from worker.errors import UsageError
 from worker.files import IMAGE_SUFFIXES, is_clutter, replace_file
 from worker.record import EMOTIONS, FACE_CLASSES
-from worker.training.tables import LABELS, VOTE_COLUMNS, parse_votes, read_rows
+from worker.training.tables import LABELS, VOTE_COLUMNS, WHOLE, parse_box, parse_votes, read_rows
 
 TRAIN_SPLIT, VALID_SPLIT, TEST_SPLIT = SPLITS = "FER2013Train", "FER2013Valid", "FER2013Test"
-VOTERS = 10  # what a face in an emotion's folder counts as
+VOTERS = 10  # so many people a face in an emotion's folder, or a mined window, counts for
 HELD_OUT_OF = 10
 # A face whose majority is a rare emotion is seen this often an epoch.
 REPEATS = {"disgust": 5, "contempt": 4, "fear": 2}
-# Of a face's side: such a part overlaps the face by less than two fifths.
-PART_SIDE = (0.3, 0.6)
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,12 @@ class Faces:
 
     ``crops``: uint8 ``(n, side, side)``, gray (FER+: 48).
     ``votes``: int64 ``(n, 10)``, as they were cast.
+    ``boxes``: int64 ``(n, 4)``, of the face in pixels of the crop: x1, y1, x2, y2.
     """
 
     crops: NDArray[np.uint8]
     votes: NDArray[np.int64]
+    boxes: NDArray[np.int64]
 
 
 def load_split(data: Path, split: str) -> Faces:
@@ -55,7 +55,7 @@ def load_splits(folders: Sequence[Path], split: str) -> Faces:
     which first).
     """
     labelled = [each for data in folders for each in _find(data, split)]
-    pictures = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path, _ in labelled]
+    pictures = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path, *_ in labelled]
     side = next((len(picture) for picture in pictures if picture is not None), 0)
     good = [picture is not None and picture.shape == (side, side) for picture in pictures]
     if not all(good):
@@ -64,27 +64,28 @@ def load_splits(folders: Sequence[Path], split: str) -> Faces:
             f"{side}x{side} like the rest; the first is {labelled[good.index(False)][0]} "
             "(`crop` makes square crops of one size)"
         )
-    votes = np.array([counts for _, counts in labelled], np.int64).reshape(-1, VOTE_COLUMNS)
-    return Faces(np.array(pictures, np.uint8).reshape(len(good), side, side), votes)
+    votes = np.array([counts for _, counts, _ in labelled], np.int64).reshape(-1, VOTE_COLUMNS)
+    boxes = np.array([box for *_, box in labelled], np.int64).reshape(-1, len(WHOLE))
+    return Faces(np.array(pictures, np.uint8).reshape(len(good), side, side), votes, boxes)
 
 
-def _find(data: Path, split: str) -> list[tuple[Path, list[int]]]:
-    """The pictures of a data set's split, and their votes."""
+def _find(data: Path, split: str) -> list[tuple[Path, list[int], list[int]]]:
+    """The pictures of a data set's split, their votes and boxes."""
     undivided = split in SPLITS and not any((data / name).is_dir() for name in SPLITS)
     folder = data if undivided else data / split
     if not folder.is_dir():
         raise UsageError(f"--data: there is no folder {folder}")
     find = _read_labels if (folder / LABELS).is_file() else _list_classes
     return [
-        (folder / name, votes)
-        for name, votes in find(folder)
+        (folder / name, votes, box)
+        for name, votes, box in find(folder)
         # By name, so that a face stays on its side when others are added.
         if not undivided or (zlib.crc32(name.encode()) % HELD_OUT_OF > 0) == (split == TRAIN_SPLIT)
     ]
 
 
-def _read_labels(folder: Path) -> Iterator[tuple[str, list[int]]]:
-    """Name and votes of each face in label.csv."""
+def _read_labels(folder: Path) -> Iterator[tuple[str, list[int], list[int]]]:
+    """Name, votes and box of each face in label.csv."""
     table, home = folder / LABELS, folder.resolve()
     for line, (name, *cells) in read_rows(table):
         try:
@@ -95,11 +96,11 @@ def _read_labels(folder: Path) -> Iterator[tuple[str, list[int]]]:
             ) from None
         if not (home / name).resolve().is_relative_to(home):
             raise UsageError(f"{table}, line {line}: {name} leads out of the folder")
-        yield name, votes
+        yield name, votes, parse_box(cells[0])
 
 
-def _list_classes(folder: Path) -> Iterator[tuple[str, list[int]]]:
-    """Name and votes of each face in the folders for emotions."""
+def _list_classes(folder: Path) -> Iterator[tuple[str, list[int], list[int]]]:
+    """Name, votes and box of each face in the folders for emotions."""
     inside = (path.relative_to(folder) for path in folder.glob("*/*"))
     images = (path for path in inside if path.suffix.lower() in IMAGE_SUFFIXES)
     faces = sorted(path for path in images if not is_clutter(path))
@@ -112,7 +113,7 @@ def _list_classes(folder: Path) -> Iterator[tuple[str, list[int]]]:
     for path in faces:
         votes = [0] * VOTE_COLUMNS
         votes[EMOTIONS.index(path.parent.name)] = VOTERS
-        yield path.as_posix(), votes
+        yield path.as_posix(), votes, WHOLE
 
 
 def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
@@ -174,14 +175,13 @@ def lesson_for(classes: Sequence[str], faces: Faces) -> Lesson:
 
     Emotions: their shares of the votes for emotions, single ones dropped, if most of the votes left
     are for emotions; a face with a rare majority stands there `REPEATS` times, others once. Or
-    whether it is a face, which a part of one is not.
+    whether it is a face.
     """
     if tuple(classes) == FACE_CLASSES:
         labels = face_labels(faces.votes)
-        parts = parts_of_faces(faces.crops[labels == 0])
-        crops = np.concatenate([faces.crops[labels >= 0], parts])
-        labels = np.concatenate([labels[labels >= 0], np.ones(len(parts), labels.dtype)])
-        return Lesson(crops, np.eye(len(FACE_CLASSES), dtype=np.float32)[labels])
+        known = labels >= 0
+        targets = np.eye(len(FACE_CLASSES), dtype=np.float32)[labels[known]]
+        return Lesson(faces.crops[known], targets)
     votes = clean_votes(faces.votes)
     of_emotions = votes[:, : len(EMOTIONS)]
     usable = np.flatnonzero(of_emotions.sum(axis=1) * 2 > votes.sum(axis=1))
@@ -189,15 +189,3 @@ def lesson_for(classes: Sequence[str], faces: Faces) -> Lesson:
     chosen = np.repeat(usable, repeats[majority_labels(votes[usable])])
     targets = of_emotions[chosen] / of_emotions[chosen].sum(axis=1, keepdims=True)
     return Lesson(faces.crops[chosen], targets.astype(np.float32))
-
-
-def parts_of_faces(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A square part of every third crop uint8 ``(n, side, side)``, enlarged to the same size: what
-    a cascade takes for a small face inside a large one."""
-    random, side = np.random.default_rng(0), crops.shape[1]
-    parts = []
-    for crop in crops[::3]:
-        part = int(random.uniform(*PART_SIDE) * side)
-        x, y = random.integers(side - part + 1, size=2)
-        parts.append(cv2.resize(crop[y : y + part, x : x + part], (side, side)))
-    return np.array(parts, np.uint8).reshape(-1, side, side)

@@ -51,7 +51,8 @@ def normalise(crops: Tensor) -> Tensor:
 
 
 class Exported(nn.Module):
-    """What the file holds: crops uint8 ``(n, side, side)`` to probabilities ``(n, classes)``.
+    """What the file holds: crops uint8 ``(n, side, side)`` to probabilities ``(n, classes)``, and
+    boxes ``(n, 3)`` if the network knows them.
 
     ``mirrored``: the network is asked about each face and its mirror image, for the mean of both
     logits and twice the arithmetic.
@@ -60,15 +61,19 @@ class Exported(nn.Module):
     def __init__(self, network: nn.Module, mirrored: bool, temperature: float = 1.0) -> None:
         super().__init__()
         self.network, self.mirrored, self.temperature = network, mirrored, temperature
+        self.boxes = getattr(network, "boxes", False)
 
-    def logits(self, crops: Tensor) -> Tensor:
-        """Float32 ``(n, classes)``, not divided by the temperature."""
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        logits, *boxes = self.look(crops)
+        return torch.softmax(logits / self.temperature, dim=1), *boxes
+
+    def look(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """Float32 logits ``(n, classes)``, not divided by the temperature, and the boxes."""
         faces = normalise(crops)
-        logits: Tensor = self.network(faces)
-        return (logits + self.network(faces.flip(3))) / 2 if self.mirrored else logits
-
-    def forward(self, crops: Tensor) -> Tensor:
-        return torch.softmax(self.logits(crops) / self.temperature, dim=1)
+        logits, *boxes = self.network.look(faces) if self.boxes else (self.network(faces),)  # type: ignore[operator]
+        if self.mirrored:
+            logits = (logits + self.network(faces.flip(3))) / 2
+        return logits, *boxes
 
 
 def expect_output(path: Path) -> None:
@@ -141,7 +146,7 @@ def to_onnx(exported: Exported, side: int) -> onnx.ModelProto:
             exported.eval(),
             (torch.zeros(2, side, side, dtype=torch.uint8),),
             input_names=["crops"],
-            output_names=["probabilities"],
+            output_names=["probabilities", "boxes"][: 1 + exported.boxes],
             dynamic_shapes={"crops": {0: torch.export.Dim("n")}},
             optimize=False,
             verbose=False,

@@ -8,25 +8,25 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from worker.analysis.classification import Classifier
 from worker.analysis.cropping import Picture, crop_face
 from worker.analysis.decoding import decode
 from worker.analysis.detection import Detection, FaceDetector, SearchSettings
+from worker.analysis.face_net import FaceNet
 from worker.analysis.grouping import overlaps
 from worker.errors import ImageLost, UsageError
 from worker.files import is_clutter
 from worker.hints import Slip, number
-from worker.record import Box
-from worker.training.dataset import write_picture
+from worker.record import EMOTIONS, Box
+from worker.training.dataset import VOTERS, write_picture
 from worker.training.evaluation import calibration_figures, wilson_interval
-from worker.training.tables import VOTE_COLUMNS, read_named_rows, write_labels
+from worker.training.tables import LABELS, read_named_rows, write_rows
 
 COLUMNS = ("file_name", "x1", "y1", "x2", "y2")
 MATCH = 0.4  # intersection over union of squared boxes from which a face is found
@@ -34,7 +34,6 @@ MINED_FACE, MINED_OTHER = 0.5, 0.2  # at least, below: of windows that show a fa
 CONFIDENCES = 1 / (1 + np.exp(-np.linspace(-6, 6, 61)))  # of the curve: even steps of log-odds
 BINS = 10  # of the reliability diagram
 CROP_SIDE = 48  # pixels, as in FER+
-VOTES = 10  # a mined window counts as if so many people had looked at it
 _pixels = number(float, -1e6, 1e6, " pixels")
 TRUE_COLOR, FOUND_COLOR, FALSE_COLOR = (255, 160, 0), (64, 220, 64), (48, 48, 255)  # BGR
 
@@ -47,23 +46,15 @@ class LabelledPicture:
     boxes: NDArray[np.float64]
 
 
-class Point(NamedTuple):
-    """What asking for a ``confidence`` gives: false faces a picture, and the share found of true
-    ones."""
-
-    confidence: float
-    false_a_picture: float
-    recall: float
-
-
 @dataclass(frozen=True)
 class Measured:
-    """What `evaluate faces` found: the figures, the curve of recall against false faces, and for
-    all that was found, however unsure, its confidence ``(n,)`` and whether it is a face ``(n,)``.
+    """What `evaluate faces` found: the figures, the curve, and for all that was found, however
+    unsure, its confidence ``(n,)`` and whether it is a face ``(n,)``. A point of the curve is what
+    asking for a confidence gives: that, false faces a picture, and the share found of true ones.
     """
 
     figures: dict[str, Any]
-    curve: list[Point]
+    curve: list[tuple[float, float, float]]
     confidence: NDArray[np.float64]
     correct: NDArray[np.bool_]
 
@@ -110,7 +101,7 @@ def load_pictures(data: Path) -> list[LabelledPicture]:
 def evaluate_faces(
     data: Path,
     settings: SearchSettings,
-    scorer: Classifier,
+    face_net: FaceNet,
     progress: Progress,
     failures: Path | None = None,
 ) -> Measured:
@@ -125,7 +116,7 @@ def evaluate_faces(
     pictures = load_pictures(data)
     if not pictures:
         raise UsageError(f"--data: there is no image in {data / 'images'}")
-    detector = FaceDetector(replace(settings, min_confidence=0), scorer)
+    detector = FaceDetector(replace(settings, min_confidence=0), face_net)
     seconds, pixels, every, kept = 0.0, 0, [], []
     for picture in progress.track(pictures, description="searching"):
         gray = _read(picture.path)
@@ -152,16 +143,13 @@ def evaluate_faces(
         "image_pixels": pixels / len(pictures),
     }
     curve = []
-    for confidence in CONFIDENCES:
-        found, correct = _totals([_judged(each.picture, each.found, confidence) for each in every])
+    for asked in CONFIDENCES:
+        found, correct = _totals([_judged(each.picture, each.found, asked) for each in every])
         false = (found - correct) / len(pictures)
-        curve.append(Point(float(confidence), false, correct / faces if faces else 0.0))
-    return Measured(
-        figures,
-        curve,
-        np.array([found.confidence for each in every for found in each.found]),
-        np.concatenate([each.matched >= 0 for each in every]),
-    )
+        curve.append((float(asked), false, correct / faces if faces else 0.0))
+    confidence = np.array([found.confidence for each in every for found in each.found])
+    correct_ones = np.concatenate([each.matched >= 0 for each in every])
+    return Measured(figures, curve, confidence, correct_ones)
 
 
 def draw_detection(measured: Measured, min_confidence: float, folder: Path) -> None:
@@ -176,7 +164,7 @@ def draw_detection(measured: Measured, min_confidence: float, folder: Path) -> N
 def mine_windows(
     data: Path,
     settings: SearchSettings,
-    scorer: Classifier,
+    face_net: FaceNet,
     output: Path,
     progress: Progress,
     hard: float = 0,
@@ -184,32 +172,33 @@ def mine_windows(
     """Write windows of the first stage as faces to train face_net on, in FER+'s layout.
 
     Those that overlap a true box well get votes for a face (of an emotion unknown), those that
-    overlap none get votes for not-a-face. Left out is what the second stage knows better than
-    ``hard``, a probability: it would teach it nothing. Returns how many of each.
+    overlap none get votes for not-a-face. Beside a face stands its box in the window. Left out is
+    what the second stage knows better than ``hard``, a probability: it would teach it nothing.
+    Returns how many of each.
     """
-    detector = FaceDetector(settings, scorer)
-    mined: dict[str, list[int]] = {}
-    counts = [0, 0]
+    detector = FaceDetector(settings, face_net)
+    rows: list[tuple[object, ...]] = []
+    faces = 0
     for picture in progress.track(load_pictures(data), description="mining"):
-        gray = _read(picture.path)
+        gray, squares = _read(picture.path), _squared(picture.boxes)
         windows = detector.windows(gray)
-        scores = detector.score(gray, windows)
+        scores, _ = face_net.look(gray, windows)
         for place, (window, score) in enumerate(zip(windows, scores, strict=True)):
-            best = overlaps(_squared(window[None])[0], _squared(picture.boxes)).max(initial=0)
-            if best >= MINED_FACE and 1 - score >= hard:
-                kind = 0
-            elif best < MINED_OTHER and score >= hard:
-                kind = 1
-            else:
+            shared = overlaps(window, squares)
+            best = shared.max(initial=0)
+            is_face = int(best >= MINED_FACE)
+            if MINED_OTHER <= best < MINED_FACE or abs(is_face - score) < hard:
                 continue
-            box = Box(*(max(0, round(float(corner))) for corner in window))
-            name = f"{picture.path.stem}-{place}.png"
-            write_picture(output / name, crop_face(gray, box, CROP_SIDE))
-            mined[name] = [0] * VOTE_COLUMNS
-            mined[name][kind - 2] = VOTES  # of the last two columns: unknown, not a face
-            counts[kind] += 1
-    write_labels(output, mined)
-    return counts[0], counts[1]
+            name = f"{picture.path.name}-{place}.png"
+            crop = crop_face(gray, Box(*window.round().astype(int)), CROP_SIDE)
+            write_picture(output / name, crop)
+            true = squares[shared.argmax()] if is_face else window
+            corners = (true - np.tile(window[:2], 2)) * CROP_SIDE / (window[2] - window[0])
+            box = tuple(corners.round().astype(int).tolist())
+            rows.append((name, box, *[0] * len(EMOTIONS), VOTERS * is_face, VOTERS * (1 - is_face)))
+            faces += is_face
+    write_rows(output / LABELS, rows)
+    return faces, len(rows) - faces
 
 
 def match(found: Sequence[Box], true: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -269,8 +258,6 @@ def _draw_failure(searched: Searched, folder: Path) -> None:
         box = found.box
         color = FALSE_COLOR if index < 0 else FOUND_COLOR
         cv2.rectangle(picture, (box.x1, box.y1), (box.x2, box.y2), color, 2)
-        place = (box.x1 + 3, box.y1 + 14)
-        cv2.putText(
-            picture, f"{found.confidence:.2f}", place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color
-        )
+        sure, place = f"{found.confidence:.2f}", (box.x1 + 3, box.y1 + 14)
+        cv2.putText(picture, sure, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color)
     write_picture(folder / f"{searched.picture.path.name}.png", picture)

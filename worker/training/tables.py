@@ -15,7 +15,7 @@ from worker.record import EMOTIONS
 
 LABELS = "label.csv"  # FER+'s name for the table with the votes on a folder's faces
 VOTE_COLUMNS = len(EMOTIONS) + 2  # and unknown, not-a-face
-BOX = "(0, 0, 48, 48)"  # what FER+ has beside each name; nobody reads it
+WHOLE = [0, 0, 48, 48]  # the box of a face that fills its crop: what FER+ has beside each name
 MOST_VOTES = 1_000_000
 GZIP, UTF16 = b"\x1f\x8b", (BOM_UTF16_LE, BOM_UTF16_BE)
 
@@ -81,6 +81,12 @@ def write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
     replace_file(path, text.getvalue().encode(errors="backslashreplace"))
 
 
+def parse_box(cell: str) -> list[int]:
+    """The corners x1, y1, x2, y2 of a cell such as "(-3, 2, 44, 49)"; of any other, WHOLE."""
+    corners = [int(number) for number in re.findall(r"-?\d{1,4}", cell)]
+    return corners if len(corners) == len(WHOLE) else WHOLE
+
+
 def write_labels(folder: Path, votes: Mapping[str, Sequence[int]]) -> None:
     """Write ``folder/label.csv``: file names with their ten vote counts. Raises Stop."""
-    write_rows(folder / LABELS, [(name, BOX, *counts) for name, counts in votes.items()])
+    write_rows(folder / LABELS, [(name, tuple(WHOLE), *counts) for name, counts in votes.items()])

@@ -28,6 +28,7 @@ from worker.errors import UsageError
 from worker.files import replace_file
 from worker.training import dataset
 from worker.training.augmentation import erase, mirror, mix_up
+from worker.training.boxes import learn_boxes
 from worker.training.evaluation import fit_temperature
 from worker.training.export import Exported, expect_output, export_network, load_network
 from worker.training.imagenet import adopt_convolutions
@@ -145,7 +146,7 @@ def train(options: TrainOptions, bar: Progress) -> Facts:
     torch.manual_seed(options.seed)
     network, side = _untrained(options)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    lesson, shares, crops, labels = _load(options, side)
+    lesson, faces, crops, labels = _load(options, side)
     crops = crops.to(device)
     views = Views(lesson, options, device)
     batches = len(lesson.crops) // options.batch_size
@@ -167,6 +168,7 @@ def train(options: TrainOptions, bar: Progress) -> Facts:
         state.finish_epoch(loss, accuracy)
         state.save(checkpoint)
         bar.console.print(f"{name}: loss {loss:.4f}, validation accuracy {accuracy:.4f}")
+    learn_boxes(state.best, faces, side)
     logits = predict_logits(Exported(state.best, options.mirrored), crops)
     facts = Facts(
         network=options.network,
@@ -177,7 +179,7 @@ def train(options: TrainOptions, bar: Progress) -> Facts:
         validation_accuracy=max(state.accuracies),
         mirrored=options.mirrored,
         sizes=sizes_of(network),
-        class_shares=shares,
+        class_shares=dataset.class_shares(classes_of(options.network), faces.votes),
     )
     export_network(options.output, state.best.cpu(), facts)
     plot_learning(state.losses, state.accuracies, options.output.with_suffix(".png"))
@@ -190,7 +192,7 @@ def predict_logits(asked: Exported, crops: Tensor) -> NDArray[np.float32]:
     """Logits float32 ``(n, classes)`` of crops uint8 ``(n, side, side)``, without augmentation, by
     a network on the same device."""
     asked.eval()
-    batches = [asked.logits(batch) for batch in crops.split(BATCH)]
+    batches = [asked.look(batch)[0] for batch in crops.split(BATCH)]
     return torch.cat(batches).cpu().numpy()
 
 
@@ -220,8 +222,8 @@ def _untrained(options: TrainOptions) -> tuple[nn.Module, int]:
 
 def _load(
     options: TrainOptions, side: int
-) -> tuple[dataset.Lesson, dict[str, float], Tensor, NDArray[np.int64]]:
-    """What is learned from, and how often each class is in it; validation faces that count, uint8
+) -> tuple[dataset.Lesson, dataset.Faces, Tensor, NDArray[np.int64]]:
+    """What is learned, and from which faces; validation faces that count, uint8
     ``(n, side, side)``, and their classes ``(n,)``."""
     classes = classes_of(options.network)
     faces = dataset.load_splits(options.data, dataset.TRAIN_SPLIT)
@@ -235,5 +237,4 @@ def _load(
             f"faces with votes that count, {len(crops)} validation faces with a majority "
             f"(batch: {options.batch_size})"
         )
-    shares = dataset.class_shares(classes, faces.votes)
-    return lesson, shares, torch.from_numpy(np.array(crops)), labels[labels >= 0]
+    return lesson, faces, torch.from_numpy(np.array(crops)), labels[labels >= 0]

@@ -15,6 +15,7 @@ from torch.nn.functional import adaptive_avg_pool2d, conv2d
 SQUEEZE = 8  # channels for each that the attention sees
 DROPOUT = 0.2
 LARGEST = 4096  # of any size
+CELLS = 2  # a side: what a box is read from, the mean of the last maps in each
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,14 @@ class Sizes:
 
 
 MEMBERS = {
-    "emotion_net": Sizes(channels=(32, 80, 160), blocks=(1, 2, 2)),
-    "emotion_net_small": Sizes(
-        channels=(16, 48, 128), blocks=(1, 1, 1), attention=False, shortcut="convolution"
-    ),
+    "emotion_net": Sizes((32, 80, 160), (1, 2, 2)),
+    "emotion_net_small": Sizes((16, 48, 128), (1, 1, 1), attention=False, shortcut="convolution"),
     # Teachers, each dearer and better than the one before it.
-    "emotion_net_wide": Sizes(channels=(40, 96, 192), blocks=(1, 2, 2)),
-    "emotion_net_broad": Sizes(channels=(96, 192, 384), blocks=(2, 3, 3)),
-    "emotion_net_deep": Sizes(channels=(48, 96, 192, 320), blocks=(2, 3, 3, 3), stem_stride=1),
-    "emotion_net_large": Sizes(channels=(64, 128, 256, 384), blocks=(2, 2, 2, 2), stem_stride=1),
-    "face_net": Sizes(channels=(24, 48, 96), blocks=(1, 1, 1)),
+    "emotion_net_wide": Sizes((40, 96, 192), (1, 2, 2)),
+    "emotion_net_broad": Sizes((96, 192, 384), (2, 3, 3)),
+    "emotion_net_deep": Sizes((48, 96, 192, 320), (2, 3, 3, 3), stem_stride=1),
+    "emotion_net_large": Sizes((64, 128, 256, 384), (2, 2, 2, 2), stem_stride=1),
+    "face_net": Sizes((32, 64, 128), (1, 1, 1), stem=16, shortcut="convolution"),
 }
 
 
@@ -69,12 +68,13 @@ class EmotionNet(nn.Module):
     """Gray faces to logits.
 
     Input: float32 ``(batch, 1, side, side)``, normalised; ``input_size`` is the side in pixels that
-    it is made for. Output: float32 logits ``(batch, classes)``.
+    it is made for. Output: float32 logits ``(batch, classes)``. With ``boxes`` it can also say
+    where in its crop a face is.
     """
 
-    def __init__(self, classes: int, sizes: Sizes, input_size: int = 48) -> None:
+    def __init__(self, classes: int, sizes: Sizes, side: int = 48, boxes: bool = False) -> None:
         super().__init__()
-        self.sizes, self.input_size = sizes, input_size
+        self.sizes, self.input_size, self.boxes = sizes, side, boxes
         width = sizes.stem or sizes.channels[0]
         kernel = 5 if sizes.stem_stride == 2 else 3
         layers = [_convolution(1, width, kernel, sizes.stem_stride), nn.ReLU(inplace=True)]
@@ -86,11 +86,25 @@ class EmotionNet(nn.Module):
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout(DROPOUT)
         self.head = nn.Linear(width, classes)
+        if boxes:
+            self.box_head = nn.Linear(width * CELLS**2, 3)
+            nn.init.zeros_(self.box_head.weight)  # until it has learned, a face fills its crop
+            nn.init.zeros_(self.box_head.bias)
 
     def forward(self, faces: Tensor) -> Tensor:
-        features = adaptive_avg_pool2d(self.features(faces), 1).flatten(1)
-        logits: Tensor = self.head(self.dropout(features))
-        return logits
+        return self.look(faces)[0]
+
+    def look(self, faces: Tensor) -> tuple[Tensor, ...]:
+        """Logits, and with ``boxes`` where the faces are, float32 ``(batch, 3)``: the centre
+        from that of the crop, right and down, in its sides; the logarithm of the side in these."""
+        maps = self.features(faces)
+        logits = self.head(self.dropout(adaptive_avg_pool2d(maps, 1).flatten(1)))
+        return (logits, self.box_head(cells(maps))) if self.boxes else (logits,)
+
+
+def cells(maps: Tensor) -> Tensor:
+    """The means ``(batch, channels * CELLS ** 2)`` of maps ``(batch, channels, any, any)``."""
+    return adaptive_avg_pool2d(maps, CELLS).flatten(1)
 
 
 class _Block(nn.Module):
