@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.progress import Progress
 
-from tests.photographs import ASTRONAUT_FACE, HOPPER_FACE, SAMPLES
+from tests.photographs import ASTRONAUT_FACE, HOPPER_FACE, SAMPLES, encode, picture
 from worker.analysis.detection import PROFILES
 from worker.analysis.face_net import FACE_WEIGHTS, FaceNet
 from worker.analysis.grouping import overlaps
@@ -139,3 +139,11 @@ def test_mined_windows_teach_face_net(
 
     assert main([*mine, "--hard", "1"]) == 0
     assert ", 0 of none" in capsys.readouterr().out
+
+
+def test_mined_windows_of_pictures_of_one_stem_are_kept_apart(data: Path, tmp_path: Path) -> None:
+    (data / "images" / "astronaut.png").write_bytes(encode(".png", picture("astronaut.jpg")))
+    mined = tmp_path / "mined"
+    assert main(["evaluate", "faces", "--data", str(data), "--mine", str(mined)]) == 0
+    names = [line.split(",")[0] for line in (mined / "label.csv").read_text().splitlines()]
+    assert len(names) == len(set(names)) == len(list(mined.glob("*.png")))
