@@ -12,7 +12,7 @@ from tests.photographs import ASTRONAUT_FACE, HOPPER_FACE, overlap, picture
 from worker.analysis.cropping import crop_face
 from worker.analysis.detection import MOST_WINDOWS, PROFILES, FaceDetector, search_settings
 from worker.analysis.face_net import FACE_WEIGHTS, FaceNet
-from worker.analysis.grouping import group_windows, merge_windows, outer_boxes, overlaps
+from worker.analysis.grouping import group_windows, merge_windows, outer_boxes
 from worker.config import DetectionConfig
 from worker.record import Box
 
@@ -100,14 +100,14 @@ def test_alike_windows_become_their_mean_and_others_stay() -> None:
 
 
 @given(st.integers(1, 60), st.integers(0, 1000))
-def test_each_window_is_like_a_merged_one(count: int, seed: int) -> None:
+def test_a_window_that_is_seen_twice_is_alike_to_itself(count: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     corners = random.uniform(0, 60, (count, 2))
     windows = np.hstack([corners, corners + random.uniform(20, 60, (count, 1))])
-    merged = merge_windows(windows, 1)
-    assert 1 <= len(merged) <= count
-    for window in windows:
-        assert overlaps(window, merged).max() > 0.15
+    once, twice = merge_windows(windows, 1), merge_windows(windows.repeat(2, axis=0), 2)
+    assert 1 <= len(once) <= count
+    assert twice == pytest.approx(once)
+    assert len(merge_windows(windows, 2)) <= len(once)
 
 
 def test_windows_that_overlap_are_one_face_where_the_surest_ones_are() -> None:

@@ -26,7 +26,8 @@ class Classifier:
     ``classes`` or ``expected`` names one that the network does not know.
     """
 
-    further: tuple[int, ...] = ()  # how many numbers of a crop each output after the first has
+    # How many numbers of a crop each output has after the first.
+    other_outputs: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class Classifier:
         self.expected = None if shares is None else expected
         weighed = class_weights(shares, self.facts.classes, self.facts.class_shares)
         self._weights = np.array(weighed, np.float32)
-        self._widths = [len(self.facts.classes), *self.further]
+        self._widths = [len(self.facts.classes), *self.other_outputs]
         self._columns = [self.facts.classes.index(name) for name in self.classes]
         try:
             self._session = _load(content, threads)

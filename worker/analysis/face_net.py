@@ -19,7 +19,7 @@ SMALLER, LOWER = 0.907, 0.082
 class FaceNet(Classifier):
     """A trained face_net. Raises UsageError when its file is missing, damaged or none."""
 
-    further = (3,)
+    other_outputs = (3,)  # a box
 
     def look(
         self, gray: Picture, windows: Windows, mirrored: bool = False

@@ -35,7 +35,7 @@ def build_network(name: str, classes: int, sizes: dict[str, Any] | None = None) 
                 f"sizes of {name} (train --sizes): {''.join(why)}give such as "
                 f"channels=16,48,128 blocks=1,1,1; known: {', '.join(known)}"
             ) from error
-        return EmotionNet(classes, chosen, *((32, True) if name == FACE_NET else ()))
+        return EmotionNet(classes, chosen, 32 if name == FACE_NET else 48, name == FACE_NET)
     if sizes:
         raise UsageError(f"{name} has no sizes to choose (train --sizes)")
     return OTHERS[name](classes)
